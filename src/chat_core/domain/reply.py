@@ -1,0 +1,127 @@
+"""The life of an answer: ``queued -> running -> complete | incomplete | failed | blocked | cancelled``."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from chat_core import errors
+from chat_core.domain.ids import MessageId, ReplyId, RoomId, UserId
+
+#: Attempts at one provider, over the whole life of a reply, retries and crashes taken together.
+ATTEMPTS_MAX = 3
+#: Claims of an expired lease before a reply is given up as one that kills its makers.
+CRASHES_MAX = 3
+
+
+class ReplyStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    INCOMPLETE = "incomplete"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        return self not in (ReplyStatus.QUEUED, ReplyStatus.RUNNING)
+
+
+#: What a reply's ``error.code`` may be, beyond the codes of ``ModelError``, and the constant title of each.
+REPLY_ERRORS = {
+    "blocked": "The AI's provider blocked this",
+    "cancelled": "The reply was stopped",
+    "empty-answer": "The AI gave no text",
+    "expired": "The reply was not made in time",
+    "answer-too-long": "The AI's answer was too long",
+    "poison": "The reply was given up after repeated crashes",
+    "internal-error": "Something went wrong while the reply was made",
+}
+
+
+def error_title(code: str) -> str:
+    """The constant title of a reply's error code."""
+    if code in REPLY_ERRORS:
+        return REPLY_ERRORS[code]
+    kinds: list[type[errors.ModelError]] = [errors.ModelError]
+    for kind in kinds:
+        if kind.code == code:
+            return kind.title
+        kinds.extend(kind.__subclasses__())
+    return errors.ModelError.title
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """One try at answering one prompt.
+
+    ``epoch`` is raised by every claim and fences out earlier makers. ``attempts`` counts requests to providers;
+    ``crashes`` counts claims of an expired lease. Token counts are those of the answer; ``wasted_tokens`` those of
+    attempts that were lost.
+    """
+
+    id: ReplyId
+    room_id: RoomId
+    prompt_id: MessageId
+    asked_by: UserId | None
+    created_at: datetime
+    deadline_at: datetime
+    try_number: int = 1
+    status: ReplyStatus = ReplyStatus.QUEUED
+    epoch: int = 0
+    attempts: int = 0
+    crashes: int = 0
+    stop_requested: bool = False
+    message_id: MessageId | None = None
+    provider: str | None = None
+    model: str | None = None
+    finish_reason: str | None = None
+    error_code: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    wasted_tokens: int = 0
+    finished_at: datetime | None = None
+
+    @property
+    def final(self) -> bool:
+        return self.status.final
+
+    def claimed(self) -> "Reply":
+        """By a new maker, whose epoch no earlier one has."""
+        crashes = self.crashes + (self.status is ReplyStatus.RUNNING)
+        return replace(self, status=ReplyStatus.RUNNING, epoch=self.epoch + 1, crashes=crashes)
+
+    def ended(
+        self,
+        status: ReplyStatus,
+        at: datetime,
+        *,
+        error_code: str | None = None,
+        finish_reason: str | None = None,
+        message_id: MessageId | None = None,
+    ) -> "Reply":
+        """With its final status, which never changes again."""
+        return replace(
+            self,
+            status=status,
+            finished_at=at,
+            error_code=error_code,
+            finish_reason=finish_reason,
+            message_id=message_id,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One request to a provider, stored before it is made: the bill."""
+
+    reply_id: ReplyId
+    number: int
+    epoch: int
+    provider: str
+    model: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    outcome: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None

@@ -1,0 +1,55 @@
+"""People with an account."""
+
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from chat_core.domain.ids import UserId
+from chat_core.errors import Fault, Invalid
+
+USERNAME_PATTERN = r"^[A-Za-z0-9_.-]{3,32}$"
+EMAIL_PATTERN = r"^[^@\s\x00-\x1f\x7f]{1,64}@[A-Za-z0-9.-]{1,185}\.[A-Za-z0-9-]{2,63}$"
+EMAIL_MAX = 254
+PASSWORD_MIN, PASSWORD_MAX = 8, 1024
+
+#: Names that a person could use to pass for the service itself, compared with punctuation and case taken away.
+RESERVED_NAMES = frozenset({"admin", "administrator", "ai", "aiassistant", "assistant", "deleteduser", "root", "system"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """An account. Its name and e-mail are unique without regard to case."""
+
+    id: UserId
+    username: str
+    email: str
+    password_hash: str
+    created_at: datetime
+
+    def with_password_hash(self, password_hash: str) -> "User":
+        return replace(self, password_hash=password_hash)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who is asking, as proved by an access token."""
+
+    user_id: UserId
+    username: str
+
+
+def check_sign_up(username: str, email: str, password: str) -> None:
+    """Raise ``Invalid`` with every fault in what somebody signs up with."""
+    faults: list[Fault] = []
+    if not re.fullmatch(USERNAME_PATTERN, username):
+        faults.append(Fault("/username", "must be 3 to 32 ASCII letters, digits, '_', '-' or '.'"))
+    elif re.sub(r"[_.-]", "", username).lower() in RESERVED_NAMES:
+        faults.append(Fault("/username", "is reserved"))
+    if len(email) > EMAIL_MAX or not re.fullmatch(EMAIL_PATTERN, email):
+        faults.append(Fault("/email", "must be an e-mail address"))
+    if not PASSWORD_MIN <= len(password) <= PASSWORD_MAX:
+        faults.append(Fault("/password", f"must have {PASSWORD_MIN} to {PASSWORD_MAX} characters"))
+    elif "\x00" in password:
+        faults.append(Fault("/password", "must not hold a NUL character"))
+    if faults:
+        raise Invalid(faults=faults)

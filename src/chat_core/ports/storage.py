@@ -1,0 +1,260 @@
+"""Where everything is kept, and the transactions that change it."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from chat_core.domain.ids import MessageId, ReplyId, RoomId, UserId
+from chat_core.domain.message import Message
+from chat_core.domain.reply import Attempt, Reply
+from chat_core.domain.room import Door, LogEntry, Membership, Room
+from chat_core.domain.user import User
+
+
+class DuplicateMessage(Exception):  # noqa: N818 - a finding that the use case acts on, not a failure
+    """A message with this (room, sender, m_id) is stored already. The transaction can only be left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSend:
+    """What a (room, sender, m_id) stands for: the message as it is now, and the fingerprint of its first text."""
+
+    message: Message
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomCursor:
+    """The last room of a page: the next page begins after it."""
+
+    last_activity_at: datetime
+    room_id: RoomId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomPage:
+    """A page of rooms, how many there are in all, and where the next page begins (``None``: there is none)."""
+
+    rooms: Sequence[Room]
+    total: int
+    next_cursor: RoomCursor | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessagePage:
+    """Messages, oldest first, and whether there are more on either side."""
+
+    messages: Sequence[Message]
+    has_older: bool
+    has_newer: bool
+
+
+class Users(Protocol):
+    """Accounts."""
+
+    @abstractmethod
+    async def add(self, user: User) -> None:
+        """Store a new account. Raises ``UsernameTaken`` or ``EmailTaken``, without regard to case."""
+
+    @abstractmethod
+    async def get(self, user_id: UserId) -> User | None:
+        """The account with this id."""
+
+    @abstractmethod
+    async def by_login(self, login: str) -> User | None:
+        """The account with this username or e-mail, without regard to case."""
+
+    @abstractmethod
+    async def replace_password_hash(self, user_id: UserId, old: str, new: str) -> bool:
+        """Store ``new`` where the hash still is ``old``; says whether it was."""
+
+
+class Rooms(Protocol):
+    """Rooms, their members, and the counter that numbers each room's log."""
+
+    @abstractmethod
+    async def add(self, room: Room, owner: Membership) -> None:
+        """Store a new room with its owner. Takes no place in the log. Raises ``NotAuthenticated`` where the owner's
+        account is gone."""
+
+    @abstractmethod
+    async def door(self, room_id: RoomId, user_id: UserId) -> Door | None:
+        """The room as this person finds it; ``None`` where there is no such room, or it was deleted."""
+
+    @abstractmethod
+    async def advance(self, room_id: RoomId, user_id: UserId, *, at: datetime, messages: int = 0) -> Door | None:
+        """Take the next place in the room's log, and add ``messages`` to its count.
+
+        The door that comes back shows the room with ``last_seq`` being the place taken, and the person's standing as
+        it is under the lock: until this transaction ends no other one takes a place or changes a standing in this
+        room. Places taken are 1, 2, 3 ... without a gap, whatever is undone. ``None`` where there is no such room.
+        """
+
+    @abstractmethod
+    async def save(self, room: Room) -> None:
+        """Store the room's name, description, visibility and AI settings; nothing else of it."""
+
+    @abstractmethod
+    async def delete(self, room_id: RoomId, at: datetime) -> None:
+        """From now on there is no such room; the texts of its messages are gone, its log's last entry stays."""
+
+    @abstractmethod
+    async def visible_to(self, user_id: UserId, limit: int, after: RoomCursor | None) -> RoomPage:
+        """The rooms whose door is open to this person, latest activity first."""
+
+    @abstractmethod
+    async def members(self, room_id: RoomId) -> Sequence[Membership]:
+        """The active members, longest-standing first."""
+
+    @abstractmethod
+    async def membership(self, room_id: RoomId, user_id: UserId) -> Membership | None:
+        """How this person stands to the room, in any standing."""
+
+    @abstractmethod
+    async def save_membership(self, membership: Membership) -> None:
+        """Store how somebody stands to a room, new or changed."""
+
+    @abstractmethod
+    async def add_entry(self, entry: LogEntry) -> None:
+        """Store what took a place in the log that was got by ``advance`` in this transaction."""
+
+
+class Messages(Protocol):
+    """Messages; each one's creation is the log entry at its ``seq``."""
+
+    @abstractmethod
+    async def add(self, message: Message, fingerprint: bytes) -> None:
+        """Store a new message at a place that was got by ``advance`` in this transaction.
+
+        Raises ``DuplicateMessage`` where this (room, sender, m_id) is stored already.
+        """
+
+    @abstractmethod
+    async def get(self, message_id: MessageId) -> Message | None:
+        """The message with this id, as it is now."""
+
+    @abstractmethod
+    async def sent(self, room_id: RoomId, user_id: UserId, m_id: str) -> StoredSend | None:
+        """What this sender's ``m_id`` stands for in this room, for ever."""
+
+    @abstractmethod
+    async def save(self, message: Message) -> None:
+        """Store the content, ``edited_at`` and status; ``m_id``, fingerprint and place stay."""
+
+    @abstractmethod
+    async def page(
+        self,
+        room_id: RoomId,
+        limit: int,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        around: int | None = None,
+    ) -> MessagePage:
+        """Up to ``limit`` messages by ``seq``, oldest first.
+
+        The newest ones; or those just below ``before``; or just above ``after``; or ``around`` a place, which is
+        among them where it holds a message. At most one of the three is given.
+        """
+
+    @abstractmethod
+    async def context(self, room_id: RoomId, up_to: int, limit: int) -> Sequence[Message]:
+        """The latest ``limit`` messages that are not deleted, with a ``seq`` up to ``up_to``, oldest first."""
+
+
+class Replies(Protocol):
+    """Answers in the making. Leases run by the storage's clock, not by the caller's."""
+
+    @abstractmethod
+    async def add(self, reply: Reply) -> None:
+        """Store a queued reply."""
+
+    @abstractmethod
+    async def get(self, reply_id: ReplyId) -> Reply | None:
+        """The reply with this id."""
+
+    @abstractmethod
+    async def newest_for(self, prompt_id: MessageId) -> Reply | None:
+        """The latest try at answering this prompt."""
+
+    @abstractmethod
+    async def unfinished_in(self, room_id: RoomId) -> Sequence[Reply]:
+        """The room's replies that are queued or running, oldest first."""
+
+    @abstractmethod
+    async def claim(self, reply_id: ReplyId, lease: float) -> Reply | None:
+        """Take the reply, where it is queued, or running on a lease that is over: of any number that try, one does.
+
+        Raises its epoch, counts a crash in the second case, and leases it for ``lease`` seconds. ``None`` where it
+        was not to be had.
+        """
+
+    @abstractmethod
+    async def extend(self, reply_id: ReplyId, epoch: int, lease: float) -> Reply | None:
+        """Lease it for another ``lease`` seconds from now; ``None`` where it is no longer running in this epoch."""
+
+    @abstractmethod
+    async def begin_attempt(self, attempt: Attempt) -> bool:
+        """Store a request to a provider before it is made, and count it; says whether the epoch still runs."""
+
+    @abstractmethod
+    async def end_attempt(self, attempt: Attempt) -> None:
+        """Store how the request ended: ``ended_at``, ``outcome`` and tokens."""
+
+    @abstractmethod
+    async def attempts(self, reply_id: ReplyId) -> Sequence[Attempt]:
+        """The requests that were made for this reply, in order."""
+
+    @abstractmethod
+    async def finish(self, reply: Reply) -> bool:
+        """Store its final status and what goes with it, where it is not final and no later epoch has it.
+
+        Says whether it was stored; where not, nothing of this transaction may be committed.
+        """
+
+    @abstractmethod
+    async def due(self, limit: int) -> Sequence[ReplyId]:
+        """Replies that nobody is making: queued, or running on a lease that is over, oldest first."""
+
+
+class Transaction(Protocol):
+    """One transaction. What is not committed is undone when it is left."""
+
+    @property
+    @abstractmethod
+    def users(self) -> Users: ...
+
+    @property
+    @abstractmethod
+    def rooms(self) -> Rooms: ...
+
+    @property
+    @abstractmethod
+    def messages(self) -> Messages: ...
+
+    @property
+    @abstractmethod
+    def replies(self) -> Replies: ...
+
+    @abstractmethod
+    async def commit(self) -> None:
+        """Make it lasting. Raises ``OutcomeUnknown`` where the storage was lost meanwhile."""
+
+
+class UnitOfWork(Protocol):
+    """Opens transactions.
+
+    Raises ``StorageUnavailable`` where the storage is away, ``Contention`` (from any call in a transaction) where two
+    of them collided: then the whole of it may be tried again.
+    """
+
+    @abstractmethod
+    def __call__(self) -> AbstractAsyncContextManager[Transaction]:
+        """A transaction that may write."""
+
+    @abstractmethod
+    def read(self) -> AbstractAsyncContextManager[Transaction]:
+        """A transaction that only reads, and never waits for those that write."""
