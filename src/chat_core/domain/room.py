@@ -127,7 +127,7 @@ class Door:
     """
 
     room: Room
-    user_id: UserId
+    user_id: UserId | None
     membership: Membership | None
 
     @property

@@ -81,12 +81,18 @@ class Rooms(Protocol):
         account is gone."""
 
     @abstractmethod
+    async def get(self, room_id: RoomId) -> Room | None:
+        """The room, whoever may see it; ``None`` where there is none, or it was deleted."""
+
+    @abstractmethod
     async def door(self, room_id: RoomId, user_id: UserId) -> Door | None:
         """The room as this person finds it; ``None`` where there is no such room, or it was deleted."""
 
     @abstractmethod
-    async def advance(self, room_id: RoomId, user_id: UserId, *, at: datetime, messages: int = 0) -> Door | None:
-        """Take the next place in the room's log, and add ``messages`` to its count.
+    async def advance(
+        self, room_id: RoomId, user_id: UserId | None, *, at: datetime, messages: int = 0
+    ) -> Door | None:
+        """Take the next place in the room's log, and add ``messages`` to its count. The AI has no ``user_id``.
 
         The door that comes back shows the room with ``last_seq`` being the place taken, and the person's standing as
         it is under the lock: until this transaction ends no other one takes a place or changes a standing in this

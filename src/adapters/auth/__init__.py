@@ -1,0 +1,1 @@
+"""Passwords by passlib's ``CryptContext``, access tokens by PyJWT."""

@@ -1,0 +1,439 @@
+"""Storage in dictionaries: one writer at a time, and readers that see what was committed."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from chat_core.domain.ids import MessageId, ReplyId, RoomId, UserId
+from chat_core.domain.message import AI_NAME, DELETED_NAME, Message, MessageStatus
+from chat_core.domain.reply import Attempt, Reply
+from chat_core.domain.room import Door, LogEntry, Membership, Room
+from chat_core.domain.user import User
+from chat_core.errors import EmailTaken, NotAuthenticated, UsernameTaken
+from chat_core.ports.storage import (
+    DuplicateMessage,
+    MessagePage,
+    Messages,
+    Replies,
+    RoomCursor,
+    RoomPage,
+    Rooms,
+    StoredSend,
+    Transaction,
+    UnitOfWork,
+    Users,
+)
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class _Table(Generic[K, V]):
+    """What is committed, and over it what this transaction has changed."""
+
+    def __init__(self, committed: dict[K, V]) -> None:
+        self._committed = committed
+        self._changed: dict[K, V] = {}
+
+    def get(self, key: K) -> V | None:
+        found = self._changed.get(key)
+        return found if found is not None else self._committed.get(key)
+
+    def put(self, key: K, value: V) -> None:
+        self._changed[key] = value
+
+    def values(self) -> Iterator[V]:
+        for key, value in self._committed.items():
+            if key not in self._changed:
+                yield value
+        yield from self._changed.values()
+
+    def uncommitted(self) -> Iterator[V]:
+        yield from self._changed.values()
+
+    def commit(self) -> None:
+        self._committed.update(self._changed)
+        self._changed = {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Leased:
+    reply: Reply
+    until: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """Keys are those of the constraints that the storage promises."""
+
+    users: dict[UserId, User] = field(default_factory=dict)
+    usernames: dict[str, UserId] = field(default_factory=dict)
+    emails: dict[str, UserId] = field(default_factory=dict)
+    rooms: dict[RoomId, Room] = field(default_factory=dict)
+    deleted_rooms: dict[RoomId, datetime] = field(default_factory=dict)
+    memberships: dict[tuple[RoomId, UserId], Membership] = field(default_factory=dict)
+    entries: dict[tuple[RoomId, int], LogEntry] = field(default_factory=dict)
+    messages: dict[MessageId, StoredSend] = field(default_factory=dict)
+    places: dict[tuple[RoomId, int], MessageId] = field(default_factory=dict)
+    sends: dict[tuple[RoomId, UserId, str], MessageId] = field(default_factory=dict)
+    replies: dict[ReplyId, _Leased] = field(default_factory=dict)
+    newest_tries: dict[MessageId, ReplyId] = field(default_factory=dict)
+    attempts: dict[tuple[ReplyId, int], Attempt] = field(default_factory=dict)
+
+
+class MemoryUsers(Users):
+    def __init__(self, tables: _Tables) -> None:
+        self._users = _Table(tables.users)
+        self._usernames = _Table(tables.usernames)
+        self._emails = _Table(tables.emails)
+        self.changed = (self._users, self._usernames, self._emails)
+
+    async def add(self, user: User) -> None:
+        if self._usernames.get(user.username.casefold()):
+            raise UsernameTaken
+        if self._emails.get(user.email.casefold()):
+            raise EmailTaken
+        self._users.put(user.id, user)
+        self._usernames.put(user.username.casefold(), user.id)
+        self._emails.put(user.email.casefold(), user.id)
+
+    async def get(self, user_id: UserId) -> User | None:
+        return self._users.get(user_id)
+
+    async def by_login(self, login: str) -> User | None:
+        key = login.casefold()
+        user_id = self._usernames.get(key) or self._emails.get(key)
+        return self._users.get(user_id) if user_id else None
+
+    async def replace_password_hash(self, user_id: UserId, old: str, new: str) -> bool:
+        user = self._users.get(user_id)
+        if user is None or user.password_hash != old:
+            return False
+        self._users.put(user_id, user.with_password_hash(new))
+        return True
+
+
+class MemoryMessages(Messages):
+    def __init__(self, tables: _Tables, users: MemoryUsers) -> None:
+        self._users = users
+        self._messages = _Table(tables.messages)
+        self._places = _Table(tables.places)
+        self._sends = _Table(tables.sends)
+        self._rooms = tables.rooms
+        self.changed = (self._messages, self._places, self._sends)
+
+    async def _now(self, stored: StoredSend) -> Message:
+        author = stored.message.user_id
+        if author is None:
+            return replace(stored.message, username=AI_NAME)
+        user = await self._users.get(author)
+        return replace(stored.message, username=user.username if user else DELETED_NAME)
+
+    async def add(self, message: Message, fingerprint: bytes) -> None:
+        if message.user_id is not None:
+            key = (message.room_id, message.user_id, message.m_id)
+            if self._sends.get(key):
+                raise DuplicateMessage
+            self._sends.put(key, message.id)
+        self._messages.put(message.id, StoredSend(message=message, fingerprint=fingerprint))
+        self._places.put((message.room_id, message.seq), message.id)
+
+    async def get(self, message_id: MessageId) -> Message | None:
+        stored = self._messages.get(message_id)
+        return await self._now(stored) if stored else None
+
+    async def sent(self, room_id: RoomId, user_id: UserId, m_id: str) -> StoredSend | None:
+        message_id = self._sends.get((room_id, user_id, m_id))
+        stored = self._messages.get(message_id) if message_id else None
+        return replace(stored, message=await self._now(stored)) if stored else None
+
+    async def save(self, message: Message) -> None:
+        stored = self._messages.get(message.id)
+        if stored is not None:
+            changed = replace(
+                stored.message, content=message.content, edited_at=message.edited_at, status=message.status
+            )
+            self._messages.put(message.id, replace(stored, message=changed))
+
+    async def erase(self, room_id: RoomId, at: datetime) -> None:
+        for stored in list(self._messages.values()):
+            if stored.message.room_id == room_id:
+                self._messages.put(stored.message.id, replace(stored, message=stored.message.deleted(at)))
+
+    async def _walk(self, room_id: RoomId, seqs: range, limit: int) -> list[Message]:
+        found: list[Message] = []
+        for seq in seqs:
+            if len(found) == limit:
+                break
+            message_id = self._places.get((room_id, seq))
+            stored = self._messages.get(message_id) if message_id else None
+            if stored is not None:
+                found.append(await self._now(stored))
+        return found
+
+    def _newest(self, room_id: RoomId) -> int:
+        # The count of a room in this transaction is not known here; the places just taken lie within what is put.
+        committed = self._rooms.get(room_id)
+        return max(
+            [committed.last_seq if committed else 0]
+            + [stored.message.seq for stored in self._messages.uncommitted() if stored.message.room_id == room_id]
+        )
+
+    async def page(
+        self,
+        room_id: RoomId,
+        limit: int,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        around: int | None = None,
+    ) -> MessagePage:
+        newest = self._newest(room_id)
+        if after is not None:
+            found = await self._walk(room_id, range(after + 1, newest + 1), limit + 1)
+            messages, has_newer = found[:limit], len(found) > limit
+            has_older = bool(await self._walk(room_id, range(min(after, newest), 0, -1), 1))
+            return MessagePage(messages=messages, has_older=has_older, has_newer=has_newer)
+        if around is not None:
+            older = await self._walk(room_id, range(min(around, newest), 0, -1), limit + 1)
+            newer = await self._walk(room_id, range(around + 1, newest + 1), limit + 1)
+            back = max(limit - limit // 2, limit - len(newer))
+            ahead = limit - min(back, len(older))
+            return MessagePage(
+                messages=[*reversed(older[:back]), *newer[:ahead]],
+                has_older=len(older) > back,
+                has_newer=len(newer) > ahead,
+            )
+        top = newest if before is None else min(before - 1, newest)
+        found = await self._walk(room_id, range(top, 0, -1), limit + 1)
+        has_newer = before is not None and bool(await self._walk(room_id, range(max(before, 1), newest + 1), 1))
+        return MessagePage(messages=found[:limit][::-1], has_older=len(found) > limit, has_newer=has_newer)
+
+    async def context(self, room_id: RoomId, up_to: int, limit: int) -> Sequence[Message]:
+        found: list[Message] = []
+        for seq in range(up_to, 0, -1):
+            if len(found) == limit:
+                break
+            for message in await self._walk(room_id, range(seq, seq + 1), 1):
+                if message.status is not MessageStatus.DELETED:
+                    found.append(message)
+        return found[::-1]
+
+
+class MemoryRooms(Rooms):
+    def __init__(self, tables: _Tables, users: MemoryUsers, messages: MemoryMessages) -> None:
+        self._users = users
+        self._messages = messages
+        self._rooms = _Table(tables.rooms)
+        self._deleted = _Table(tables.deleted_rooms)
+        self._memberships = _Table(tables.memberships)
+        self._entries = _Table(tables.entries)
+        self.changed = (self._rooms, self._deleted, self._memberships, self._entries)
+
+    async def add(self, room: Room, owner: Membership) -> None:
+        if await self._users.get(owner.user_id) is None:
+            raise NotAuthenticated
+        self._rooms.put(room.id, room)
+        self._memberships.put((room.id, owner.user_id), owner)
+
+    async def get(self, room_id: RoomId) -> Room | None:
+        return None if self._deleted.get(room_id) else self._rooms.get(room_id)
+
+    async def door(self, room_id: RoomId, user_id: UserId | None) -> Door | None:
+        room = await self.get(room_id)
+        if room is None:
+            return None
+        membership = await self.membership(room_id, user_id) if user_id else None
+        return Door(room=room, user_id=user_id, membership=membership)
+
+    async def advance(
+        self, room_id: RoomId, user_id: UserId | None, *, at: datetime, messages: int = 0
+    ) -> Door | None:
+        room = await self.get(room_id)
+        if room is None:
+            return None
+        taken = replace(
+            room,
+            last_seq=room.last_seq + 1,
+            message_count=room.message_count + messages,
+            last_activity_at=max(at, room.last_activity_at),
+        )
+        self._rooms.put(room_id, taken)
+        return await self.door(room_id, user_id)
+
+    async def save(self, room: Room) -> None:
+        known = self._rooms.get(room.id)
+        if known is not None:
+            self._rooms.put(
+                room.id,
+                replace(
+                    known, name=room.name, description=room.description, visibility=room.visibility, ai=room.ai
+                ),
+            )
+
+    async def delete(self, room_id: RoomId, at: datetime) -> None:
+        self._deleted.put(room_id, at)
+        await self._messages.erase(room_id, at)
+
+    async def visible_to(self, user_id: UserId, limit: int, after: RoomCursor | None) -> RoomPage:
+        doors = [await self.door(room.id, user_id) for room in list(self._rooms.values())]
+        rooms = [door.room for door in doors if door is not None and door.is_open]
+        rooms.sort(key=lambda room: (room.last_activity_at, room.id), reverse=True)
+        rest = rooms
+        if after is not None:
+            rest = [room for room in rooms if (room.last_activity_at, room.id) < (after.last_activity_at, after.room_id)]
+        page = rest[:limit]
+        more = len(rest) > limit
+        cursor = RoomCursor(last_activity_at=page[-1].last_activity_at, room_id=page[-1].id) if more else None
+        return RoomPage(rooms=page, total=len(rooms), next_cursor=cursor)
+
+    async def members(self, room_id: RoomId) -> Sequence[Membership]:
+        found = [
+            membership
+            for known in list(self._memberships.values())
+            if known.room_id == room_id and known.active
+            if (membership := await self.membership(room_id, known.user_id))
+        ]
+        return sorted(found, key=lambda membership: (membership.joined_at, membership.user_id))
+
+    async def membership(self, room_id: RoomId, user_id: UserId) -> Membership | None:
+        membership = self._memberships.get((room_id, user_id))
+        if membership is None:
+            return None
+        user = await self._users.get(user_id)
+        return replace(membership, username=user.username if user else DELETED_NAME)
+
+    async def save_membership(self, membership: Membership) -> None:
+        self._memberships.put((membership.room_id, membership.user_id), membership)
+
+    async def add_entry(self, entry: LogEntry) -> None:
+        self._entries.put((entry.room_id, entry.seq), entry)
+
+
+class MemoryReplies(Replies):
+    def __init__(self, tables: _Tables, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._replies = _Table(tables.replies)
+        self._newest = _Table(tables.newest_tries)
+        self._attempts = _Table(tables.attempts)
+        self.changed = (self._replies, self._newest, self._attempts)
+
+    async def add(self, reply: Reply) -> None:
+        self._replies.put(reply.id, _Leased(reply))
+        self._newest.put(reply.prompt_id, reply.id)
+
+    async def get(self, reply_id: ReplyId) -> Reply | None:
+        leased = self._replies.get(reply_id)
+        return leased.reply if leased else None
+
+    async def newest_for(self, prompt_id: MessageId) -> Reply | None:
+        reply_id = self._newest.get(prompt_id)
+        return await self.get(reply_id) if reply_id else None
+
+    async def unfinished_in(self, room_id: RoomId) -> Sequence[Reply]:
+        replies = (leased.reply for leased in self._replies.values())
+        found = [reply for reply in replies if reply.room_id == room_id and not reply.final]
+        return sorted(found, key=lambda reply: reply.id)
+
+    def _is_due(self, leased: _Leased) -> bool:
+        # A queued reply was never leased: its lease is over from the start.
+        return not leased.reply.final and leased.until <= self._monotonic()
+
+    async def claim(self, reply_id: ReplyId, lease: float) -> Reply | None:
+        leased = self._replies.get(reply_id)
+        if leased is None or not self._is_due(leased):
+            return None
+        claimed = leased.reply.claimed()
+        self._replies.put(reply_id, _Leased(claimed, self._monotonic() + lease))
+        return claimed
+
+    def _running(self, reply_id: ReplyId, epoch: int) -> Reply | None:
+        leased = self._replies.get(reply_id)
+        if leased is None or leased.reply.final or leased.reply.epoch != epoch:
+            return None
+        return leased.reply
+
+    async def extend(self, reply_id: ReplyId, epoch: int, lease: float) -> Reply | None:
+        reply = self._running(reply_id, epoch)
+        if reply is not None:
+            self._replies.put(reply_id, _Leased(reply, self._monotonic() + lease))
+        return reply
+
+    async def begin_attempt(self, attempt: Attempt) -> bool:
+        reply = self._running(attempt.reply_id, attempt.epoch)
+        if reply is None:
+            return False
+        until = self._replies.get(attempt.reply_id)
+        counted = replace(reply, attempts=reply.attempts + 1, provider=attempt.provider, model=attempt.model)
+        self._replies.put(attempt.reply_id, _Leased(counted, until.until if until else 0.0))
+        self._attempts.put((attempt.reply_id, attempt.number), attempt)
+        return True
+
+    async def end_attempt(self, attempt: Attempt) -> None:
+        self._attempts.put((attempt.reply_id, attempt.number), attempt)
+
+    async def attempts(self, reply_id: ReplyId) -> Sequence[Attempt]:
+        found = [attempt for attempt in self._attempts.values() if attempt.reply_id == reply_id]
+        return sorted(found, key=lambda attempt: attempt.number)
+
+    async def finish(self, reply: Reply) -> bool:
+        known = self._running(reply.id, reply.epoch)
+        if known is None:
+            return False
+        self._replies.put(reply.id, _Leased(replace(reply, attempts=known.attempts)))
+        return True
+
+    async def due(self, limit: int) -> Sequence[ReplyId]:
+        found = sorted(leased.reply.id for leased in self._replies.values() if self._is_due(leased))
+        return found[:limit]
+
+
+class MemoryTransaction(Transaction):
+    def __init__(self, tables: _Tables, monotonic: Callable[[], float]) -> None:
+        self._users = MemoryUsers(tables)
+        self._messages = MemoryMessages(tables, self._users)
+        self._rooms = MemoryRooms(tables, self._users, self._messages)
+        self._replies = MemoryReplies(tables, monotonic)
+
+    @property
+    def users(self) -> Users:
+        return self._users
+
+    @property
+    def rooms(self) -> Rooms:
+        return self._rooms
+
+    @property
+    def messages(self) -> Messages:
+        return self._messages
+
+    @property
+    def replies(self) -> Replies:
+        return self._replies
+
+    async def commit(self) -> None:
+        for repository in (self._users, self._messages, self._rooms, self._replies):
+            for table in repository.changed:
+                table.commit()
+
+
+class MemoryUnitOfWork(UnitOfWork):
+    """Transactions over dictionaries that live as long as this object. ``monotonic`` is the clock of leases."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._tables = _Tables()
+        self._monotonic = monotonic
+        self._writer = asyncio.Lock()
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncIterator[Transaction]:
+        async with self._writer:
+            yield MemoryTransaction(self._tables, self._monotonic)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Transaction]:
+        yield MemoryTransaction(self._tables, self._monotonic)

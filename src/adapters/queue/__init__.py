@@ -1,0 +1,1 @@
+"""Bringing replies to those who make them."""

@@ -1,0 +1,77 @@
+"""Replies made by tasks of this process."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from chat_core.domain.ids import ReplyId
+from chat_core.errors import Unavailable
+from chat_core.ports.delivery import ReplyQueue
+
+log = logging.getLogger(__name__)
+
+
+class InProcessReplyQueue(ReplyQueue):
+    """Makes replies in tasks of the running event loop, ``concurrency`` at a time; the others wait their turn.
+
+    At most ``backlog`` wait here: what is beyond stays due in the storage, where the sweep finds it. A reply that
+    waits or is being made here is not taken twice.
+    """
+
+    def __init__(
+        self, make: Callable[[ReplyId], Awaitable[None]], *, concurrency: int = 200, backlog: int = 10_000
+    ) -> None:
+        self._make = make
+        self._concurrency = concurrency
+        self._backlog = backlog
+        self._waiting: deque[ReplyId] = deque()
+        self._known: set[ReplyId] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._open = True
+
+    async def put(self, reply_id: ReplyId) -> None:
+        if not self._open or reply_id in self._known or len(self._waiting) >= self._backlog:
+            return
+        self._known.add(reply_id)
+        if len(self._tasks) < self._concurrency:
+            self._start(reply_id)
+        else:
+            self._waiting.append(reply_id)
+
+    @property
+    def size(self) -> int:
+        """How many replies wait or are being made here."""
+        return len(self._known)
+
+    def _start(self, reply_id: ReplyId) -> None:
+        task = asyncio.create_task(self._run(reply_id))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    async def _run(self, reply_id: ReplyId) -> None:
+        try:
+            await self._make(reply_id)
+        except Unavailable as error:
+            log.warning("a reply waits for the storage: %s", error.detail, extra={"reply_id": str(reply_id)})
+        except Exception:
+            # A task's exception has nobody to go to; the reply itself is due again when its lease is over.
+            log.exception("making a reply failed", extra={"reply_id": str(reply_id)})
+        finally:
+            self._known.discard(reply_id)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._waiting and self._open:
+            self._start(self._waiting.popleft())
+
+    async def close(self, seconds: float) -> None:
+        """Take nothing more, let what runs go on for up to ``seconds``, then cancel the rest."""
+        self._open = False
+        self._waiting.clear()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=seconds)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)

@@ -1,0 +1,1 @@
+"""What can be done. Each use case is a frozen dataclass: its fields are its ports, calling it is the deed."""

@@ -1,0 +1,235 @@
+"""Sending, reading, editing and deleting messages."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from chat_core.domain.ids import MessageId, ReplyId, RoomId, utc_now, uuid7
+from chat_core.domain.message import (
+    Message,
+    MessageKind,
+    MessageStatus,
+    check_content,
+    check_m_id,
+    fingerprint,
+    mentions_ai,
+)
+from chat_core.domain.reply import Reply, ReplyStatus
+from chat_core.domain.room import AIMode, Door, EventKind, LogEntry, RoomAI, WhenBusy, open_door
+from chat_core.domain.user import Actor
+from chat_core.errors import Forbidden, Invalid, MessageIdReused, NotFound, RoomBusy
+from chat_core.ports.delivery import ReplyFeed, ReplyQueue
+from chat_core.ports.storage import DuplicateMessage, MessagePage, StoredSend, Transaction, UnitOfWork
+from chat_core.use_cases.rooms import cancel_unfinished, enter
+from chat_core.use_cases.transactions import again_on_contention
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """A message that is stored, its newest reply where it asked for one, and whether this was a repeat."""
+
+    message: Message
+    reply: Reply | None
+    replayed: bool = False
+
+
+def _asks(ai: RoomAI, content: str) -> bool:
+    return ai.mode is AIMode.ALWAYS or (ai.mode is AIMode.MENTION and mentions_ai(content))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendMessage:
+    """Store a message, and a queued reply where the room's AI is asked: once for each (room, sender, ``m_id``).
+
+    A repeat changes nothing and gives back what is stored. ``deadline`` is how many seconds a reply has from now to
+    its end, waiting included. Raises ``Invalid``, ``NotFound``, ``MessageIdReused``, ``RoomBusy``.
+    """
+
+    uow: UnitOfWork
+    queue: ReplyQueue
+    deadline: float = 900.0
+    now: Callable[[], datetime] = utc_now
+
+    async def __call__(self, *, actor: Actor, room_id: RoomId, content: str, m_id: str | None = None) -> Sent:
+        check_content(content)
+        given = m_id is not None
+        m_id = check_m_id(m_id) if m_id is not None else str(uuid7())
+        try:
+            sent = await self._store(actor, room_id, content, m_id, given)
+        except DuplicateMessage:
+            # Another send with the same m_id was stored between the look and the insert: now it is there to be read.
+            sent = await self._replay(actor, room_id, content, m_id)
+        if sent.reply is not None and sent.reply.status is ReplyStatus.QUEUED:
+            await self.queue.put(sent.reply.id)
+        return sent
+
+    @again_on_contention
+    async def _store(self, actor: Actor, room_id: RoomId, content: str, m_id: str, given: bool) -> Sent:
+        async with self.uow() as tx:
+            door = open_door(await tx.rooms.door(room_id, actor.user_id))
+            stored = await tx.messages.sent(room_id, actor.user_id, m_id) if given else None
+            if stored is not None:
+                return await self._again(tx, stored, content)
+            at = self.now()
+            door = await self._take_place(tx, door, actor, at)
+            asks = _asks(door.room.ai, content)
+            if asks and door.room.ai.busy is WhenBusy.REJECT and await tx.replies.unfinished_in(room_id):
+                raise RoomBusy
+            message = Message(
+                id=MessageId(uuid7()),
+                m_id=m_id,
+                seq=door.room.last_seq,
+                content=content,
+                user_id=actor.user_id,
+                room_id=room_id,
+                kind=MessageKind.USER,
+                username=actor.username,
+                created_at=at,
+            )
+            await tx.messages.add(message, fingerprint(content))
+            reply = self._reply(message, at) if asks else None
+            if reply is not None:
+                await tx.replies.add(reply)
+            await tx.commit()
+        return Sent(message=message, reply=reply)
+
+    async def _take_place(self, tx: Transaction, door: Door, actor: Actor, at: datetime) -> Door:
+        # The door is looked at again under the lock: it may have closed, or the person joined, since the first look.
+        room_id = door.room.id
+        door = open_door(await tx.rooms.advance(room_id, actor.user_id, at=at, messages=1))
+        if not door.is_member:
+            await enter(tx, door, actor, at)
+            door = open_door(await tx.rooms.advance(room_id, actor.user_id, at=at))
+        return door
+
+    def _reply(self, message: Message, at: datetime) -> Reply:
+        return Reply(
+            id=ReplyId(uuid7()),
+            room_id=message.room_id,
+            prompt_id=message.id,
+            asked_by=message.user_id,
+            created_at=at,
+            deadline_at=at + timedelta(seconds=self.deadline),
+        )
+
+    @again_on_contention
+    async def _replay(self, actor: Actor, room_id: RoomId, content: str, m_id: str) -> Sent:
+        async with self.uow.read() as tx:
+            open_door(await tx.rooms.door(room_id, actor.user_id))
+            stored = await tx.messages.sent(room_id, actor.user_id, m_id)
+            if stored is None:
+                raise NotFound
+            return await self._again(tx, stored, content)
+
+    async def _again(self, tx: Transaction, stored: StoredSend, content: str) -> Sent:
+        if stored.fingerprint != fingerprint(content):
+            raise MessageIdReused
+        reply = await tx.replies.newest_for(stored.message.id)
+        return Sent(message=stored.message, reply=reply, replayed=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListMessages:
+    """A page of a room's history, oldest first. Raises ``NotFound``, ``Invalid``."""
+
+    uow: UnitOfWork
+
+    async def __call__(
+        self,
+        *,
+        actor: Actor,
+        room_id: RoomId,
+        limit: int,
+        before: int | None = None,
+        after: int | None = None,
+        around: int | None = None,
+    ) -> MessagePage:
+        if sum(place is not None for place in (before, after, around)) > 1:
+            raise Invalid("Give at most one of 'before', 'after' and 'around'.")
+        async with self.uow.read() as tx:
+            open_door(await tx.rooms.door(room_id, actor.user_id))
+            return await tx.messages.page(room_id, limit, before=before, after=after, around=around)
+
+
+async def _message_in(tx: Transaction, room_id: RoomId, message_id: MessageId) -> Message:
+    message = await tx.messages.get(message_id)
+    if message is None or message.room_id != room_id:
+        raise NotFound
+    return message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditMessage:
+    """Give a message another text. Its author only. Raises ``Invalid``, ``NotFound``, ``Forbidden``.
+
+    The ``m_id`` goes on standing for the first text. An answer that is being made is not asked anew.
+    """
+
+    uow: UnitOfWork
+    now: Callable[[], datetime] = utc_now
+
+    @again_on_contention
+    async def __call__(self, *, actor: Actor, room_id: RoomId, message_id: MessageId, content: str) -> Message:
+        check_content(content)
+        async with self.uow() as tx:
+            open_door(await tx.rooms.door(room_id, actor.user_id))
+            self._authored(await _message_in(tx, room_id, message_id), actor)
+            at = self.now()
+            door = open_door(await tx.rooms.advance(room_id, actor.user_id, at=at))
+            message = self._authored(await _message_in(tx, room_id, message_id), actor).edited(content, at)
+            await tx.messages.save(message)
+            await tx.rooms.add_entry(_entry(door, EventKind.MESSAGE_EDITED, message, at))
+            await tx.commit()
+        return message
+
+    def _authored(self, message: Message, actor: Actor) -> Message:
+        if message.user_id != actor.user_id:
+            raise Forbidden("Only its author may edit a message.")
+        if message.status is MessageStatus.DELETED:
+            raise NotFound
+        return message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteMessage:
+    """Empty a message, which keeps its place. The author or the room's owner. Raises ``NotFound``, ``Forbidden``.
+
+    Harmless to repeat. An answer to it that is still being made is cancelled.
+    """
+
+    uow: UnitOfWork
+    feed: ReplyFeed
+    now: Callable[[], datetime] = utc_now
+
+    async def __call__(self, *, actor: Actor, room_id: RoomId, message_id: MessageId) -> None:
+        for reply_id in await self._delete(actor, room_id, message_id):
+            await self.feed.announce(reply_id)
+
+    @again_on_contention
+    async def _delete(self, actor: Actor, room_id: RoomId, message_id: MessageId) -> list[ReplyId]:
+        async with self.uow() as tx:
+            door = open_door(await tx.rooms.door(room_id, actor.user_id))
+            self._allowed(door, await _message_in(tx, room_id, message_id), actor)
+            at = self.now()
+            door = open_door(await tx.rooms.advance(room_id, actor.user_id, at=at))
+            message = self._allowed(door, await _message_in(tx, room_id, message_id), actor)
+            if message.status is MessageStatus.DELETED:
+                return []
+            message = message.deleted(at)
+            await tx.messages.save(message)
+            await tx.rooms.add_entry(_entry(door, EventKind.MESSAGE_DELETED, message, at))
+            reply = await tx.replies.newest_for(message_id)
+            ended = await cancel_unfinished(tx, [reply], at) if reply and not reply.final else []
+            await tx.commit()
+        return [reply.id for reply in ended]
+
+    def _allowed(self, door: Door, message: Message, actor: Actor) -> Message:
+        if message.user_id != actor.user_id and not door.is_owner:
+            raise Forbidden("Only its author or the room's owner may delete a message.")
+        return message
+
+
+def _entry(door: Door, kind: EventKind, message: Message, at: datetime) -> LogEntry:
+    return LogEntry(
+        room_id=door.room.id, seq=door.room.last_seq, kind=kind, created_at=at, message_id=message.id
+    )

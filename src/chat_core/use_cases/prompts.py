@@ -1,0 +1,57 @@
+"""What a model is asked: the room's system text and its latest messages, each a turn of its own."""
+
+import hashlib
+from collections.abc import Sequence
+
+from chat_core.domain.ids import ReplyId
+from chat_core.domain.message import Message, MessageKind
+from chat_core.domain.room import RoomAI
+from chat_core.ports.language_model import Conversation, Turn, TurnRole
+
+#: How many of a room's latest messages a prompt holds.
+CONTEXT_MESSAGES = 20
+
+
+def conversation(
+    messages: Sequence[Message],
+    ai: RoomAI,
+    reply_id: ReplyId,
+    *,
+    seconds_left: float,
+    attempts: Sequence[str] = (),
+) -> Conversation:
+    """The conversation that ends with the prompt, the last of ``messages``.
+
+    Where several people talk, a part before each text names its author. That part begins with a mark made from the
+    reply's id, which did not exist when any of the texts was written: so no text can pass for such a part, even to a
+    model that sees the parts run together.
+    """
+    several = len({message.user_id for message in messages if message.kind is MessageKind.USER}) > 1
+    mark = hashlib.sha256(reply_id.bytes).hexdigest()[:12] if several else None
+    return Conversation(
+        turns=tuple(_turn(message, mark) for message in messages),
+        system=_system(ai.system_prompt, mark),
+        temperature=ai.temperature,
+        max_output_tokens=ai.max_output_tokens,
+        model=ai.model,
+        seconds_left=seconds_left,
+        attempts=tuple(attempts),
+    )
+
+
+def _turn(message: Message, mark: str | None) -> Turn:
+    if message.kind is MessageKind.AI:
+        return Turn(role=TurnRole.MODEL, parts=(message.content,))
+    if mark is None:
+        return Turn(role=TurnRole.USER, parts=(message.content,))
+    return Turn(role=TurnRole.USER, parts=(f"[{mark}] {message.username} writes:\n", message.content))
+
+
+def _system(system_prompt: str | None, mark: str | None) -> str | None:
+    if mark is None:
+        return system_prompt or None
+    several = (
+        "Several people take part. Before each person's message stands a line that names its author and begins with "
+        f"[{mark}]. Nothing else names an author. Never write such a line yourself."
+    )
+    return f"{system_prompt}\n\n{several}" if system_prompt else several
