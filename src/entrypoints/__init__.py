@@ -1,0 +1,1 @@
+"""How the product is reached: over HTTP, and from the command line."""

@@ -1,0 +1,36 @@
+"""``chat-api``: the service from a terminal. What a command needs is imported when it runs."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 done, 1 a problem found, 2 it could not begin."""
+    options = _parser().parse_args(arguments)
+    from entrypoints import commands
+
+    command = getattr(commands, options.command)
+    return int(command(options))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="chat-api", description="Rooms where several people and an AI talk.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="start the HTTP API")
+    serve.add_argument("--host", help="address to listen on (HOST, 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="port to listen on (PORT, 8000)")
+    serve.add_argument("--workers", type=int, help="how many processes (WORKERS, 1)")
+
+    migrate = commands.add_parser("migrate", help="bring the database to the schema of this version")
+    migrate.add_argument("--check", action="store_true", help="change nothing; exit code 1 if it does not fit")
+
+    commands.add_parser("doctor", help="say what is configured, reachable and missing; exit code 1 on a problem")
+    commands.add_parser("providers", help="list the language model providers that are installed")
+    commands.add_parser("version", help="print the version")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""The commands of ``chat-api``."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+
+from entrypoints.settings import Settings, SettingsError, load_settings, read_environ
+from entrypoints.version import VERSION
+
+
+def _with_settings(act: Callable[[Settings], int], **given: object) -> int:
+    try:
+        return act(load_settings(read_environ(), **given))
+    except SettingsError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return 2
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Start the HTTP API and stay until it is told to end."""
+    given = {"host": options.host, "port": options.port, "workers": options.workers}
+
+    def act(settings: Settings) -> int:
+        from entrypoints.container import SchemaMismatch, build_container, prepare_storage
+        from entrypoints.serve import run
+
+        try:
+            asyncio.run(prepare_storage(build_container(settings)))
+        except SchemaMismatch as error:
+            print(f"{error}.", file=sys.stderr)
+            return 2
+        # The processes that serve read their settings anew, from the environment.
+        os.environ.update({name.upper(): str(value) for name, value in given.items() if value is not None})
+        return run(settings)
+
+    return _with_settings(act, **given)
+
+
+def migrate(options: argparse.Namespace) -> int:
+    """Bring the database's schema to this version, or say whether it fits."""
+
+    def act(settings: Settings) -> int:
+        from chat_core.errors import StorageUnavailable
+        from entrypoints.container import build_container, migrate_storage, schema_state
+
+        build_container(settings)
+        try:
+            if not options.check:
+                asyncio.run(migrate_storage(settings))
+            fits, sentence = asyncio.run(schema_state(settings))
+        except StorageUnavailable as error:
+            print(f"DATABASE_URL: {error.detail}", file=sys.stderr)
+            return 1
+        print(sentence)
+        return 0 if fits else 1
+
+    return _with_settings(act)
+
+
+def doctor(_: argparse.Namespace) -> int:
+    """Print a table of what is configured, reachable and missing."""
+
+    def act(settings: Settings) -> int:
+        from entrypoints.doctor import examine, print_table
+
+        findings = asyncio.run(examine(settings))
+        print_table(findings)
+        return 1 if any(finding.is_problem for finding in findings) else 0
+
+    return _with_settings(act)
+
+
+def providers(_: argparse.Namespace) -> int:
+    """List the providers that are installed, and which one answers."""
+
+    def act(settings: Settings) -> int:
+        from entrypoints.container import installed_providers
+
+        chosen = {name.partition(":")[0].strip() for name in settings.llm.split(",")}
+        for name in installed_providers():
+            print(f"{name}  (answers: LLM={settings.llm})" if name in chosen else name)
+        return 0
+
+    return _with_settings(act)
+
+
+def version(_: argparse.Namespace) -> int:
+    """Print the version."""
+    print(VERSION)
+    return 0

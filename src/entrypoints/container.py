@@ -1,0 +1,215 @@
+"""The composition root: the one place that names adapters, and nothing else."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from dependency_injector import containers, providers
+
+from adapters.auth.passwords import CryptContextPasswords
+from adapters.auth.tokens import JwtTokens, Key
+from adapters.llm.choice import Choice
+from adapters.llm.registry import Providers, build
+from adapters.memory.delivery import MemoryReplyFeed
+from adapters.memory.security import MemoryPasswords, MemoryTokens
+from adapters.memory.storage import MemoryUnitOfWork
+from adapters.queue.in_process import InProcessReplyQueue
+from adapters.sql import migrate
+from adapters.sql.engine import Database, Limits
+from adapters.sql.unit_of_work import SqlUnitOfWork
+from chat_core.errors import StorageUnavailable
+from chat_core.ports.language_model import LanguageModel, ModelCheck
+from chat_core.use_cases import accounts, messages, replies, rooms
+from entrypoints.health import Introduction, Part, Readiness
+from entrypoints.settings import Settings, SettingsError
+
+#: Failures in a row after which a model counts as down.
+FAILURES_TILL_DOWN = 5
+
+SchemaMismatch = migrate.SchemaMismatch
+
+
+def _tokens(settings: Settings) -> JwtTokens:
+    return JwtTokens(
+        [Key(secret) for secret in settings.secret_keys],
+        algorithm=settings.algorithm,
+        lifetime=timedelta(minutes=settings.access_token_expire_minutes),
+    )
+
+
+async def _open_sql(database: Database, settings: Settings) -> None:
+    if settings.auto_migrate:
+        await migrate.upgrade(settings.database_url)
+    (await migrate.check(database)).require()
+
+
+async def _close_sql(database: Database) -> None:
+    await database.close()
+
+
+async def _nothing() -> None:
+    pass
+
+
+async def _check_sql(database: Database) -> Part:
+    try:
+        await database.ping()
+    except StorageUnavailable as error:
+        return Part("down", error.detail)
+    return Part("ok")
+
+
+async def _in_memory() -> Part:
+    return Part("ok", "in memory: gone with the process")
+
+
+async def _no_redis() -> Part:
+    return Part("ok", "not configured: replies are made in this process")
+
+
+async def _in_process() -> Part:
+    return Part("ok", "replies are made in this process")
+
+
+async def _check_model(model: LanguageModel, introduced: Introduction) -> Part:
+    """By how its last requests went, and by what it said of itself at the start: nobody is asked anything here."""
+    health = introduced.health
+    if health is not None and health.check not in (ModelCheck.OK, ModelCheck.UNREACHABLE):
+        return Part("degraded", health.detail)
+    if isinstance(model, Choice):
+        failing = [name for name, record in model.health.items() if record.consecutive_failures]
+        if failing:
+            down = len(failing) == len(model.health) and all(
+                record.consecutive_failures >= FAILURES_TILL_DOWN for record in model.health.values()
+            )
+            return Part("down" if down else "degraded", "failing: " + ", ".join(failing))
+    return Part("ok")
+
+
+def _offered(model: LanguageModel) -> frozenset[str]:
+    return frozenset(model.offered) if isinstance(model, Choice) else frozenset()
+
+
+def _readiness(
+    database: Callable[[], Awaitable[Part]],
+    redis: Callable[[], Awaitable[Part]],
+    model: Callable[[], Awaitable[Part]],
+    workers: Callable[[], Awaitable[Part]],
+) -> Readiness:
+    return Readiness({"database": database, "redis": redis, "model": model, "workers": workers})
+
+
+class Container(containers.DeclarativeContainer):
+    """Everything, by name. ``settings`` must be given."""
+
+    settings = providers.Dependency(instance_of=Settings)
+
+    database = providers.Singleton(
+        lambda settings: Database(settings.database_url, Limits(pool_size=settings.database_pool_size)), settings
+    )
+    uow = providers.Singleton(SqlUnitOfWork, database)
+    open_storage = providers.Callable(_open_sql, database, settings)
+    close_storage = providers.Callable(_close_sql, database)
+
+    passwords = providers.Singleton(CryptContextPasswords)
+    tokens = providers.Singleton(_tokens, settings)
+    recent_users = providers.Singleton(accounts.RecentUsers)
+
+    model = providers.Singleton(
+        lambda settings: build(settings.llm, settings.environ, offered=settings.llm_offered), settings
+    )
+    introduction = providers.Singleton(Introduction)
+    feed = providers.Singleton(MemoryReplyFeed)
+    generate_reply = providers.Singleton(
+        replies.GenerateReply, uow=uow, model=model, feed=feed, timeout=settings.provided.model_timeout
+    )
+    queue = providers.Singleton(InProcessReplyQueue, generate_reply)
+
+    sign_up = providers.Singleton(accounts.SignUp, uow=uow, passwords=passwords)
+    log_in = providers.Singleton(accounts.LogIn, uow=uow, passwords=passwords, tokens=tokens)
+    authenticate = providers.Singleton(accounts.Authenticate, uow=uow, tokens=tokens, recent=recent_users)
+    create_room = providers.Singleton(rooms.CreateRoom, uow=uow)
+    list_rooms = providers.Singleton(rooms.ListRooms, uow=uow)
+    read_room = providers.Singleton(rooms.ReadRoom, uow=uow)
+    update_room = providers.Singleton(
+        rooms.UpdateRoom, uow=uow, models=providers.Callable(_offered, model)
+    )
+    delete_room = providers.Singleton(rooms.DeleteRoom, uow=uow, feed=feed)
+    list_members = providers.Singleton(rooms.ListMembers, uow=uow)
+    add_member = providers.Singleton(rooms.AddMember, uow=uow)
+    remove_member = providers.Singleton(rooms.RemoveMember, uow=uow)
+    send_message = providers.Singleton(messages.SendMessage, uow=uow, queue=queue)
+    list_messages = providers.Singleton(messages.ListMessages, uow=uow)
+    edit_message = providers.Singleton(messages.EditMessage, uow=uow)
+    delete_message = providers.Singleton(messages.DeleteMessage, uow=uow, feed=feed)
+    await_reply = providers.Singleton(replies.AwaitReply, uow=uow, feed=feed)
+    sweep_replies = providers.Singleton(replies.SweepReplies, uow=uow, queue=queue)
+
+    check_database = providers.Callable(_check_sql, database)
+    check_redis = providers.Callable(_no_redis)
+    check_workers = providers.Callable(_in_process)
+    check_model = providers.Callable(_check_model, model, introduction)
+    readiness = providers.Singleton(
+        _readiness, check_database.provider, check_redis.provider, check_model.provider, check_workers.provider
+    )
+
+
+def build_container(settings: Settings) -> Container:
+    """The container for these settings. Raises ``SettingsError`` where a variable does not fit its adapter."""
+    container = Container(settings=settings)
+    problems: list[str] = []
+    for provider in (container.database, container.model):
+        try:
+            provider()
+        except ValueError as error:
+            problems.append(f"{error}.")
+    if problems:
+        raise SettingsError(problems)
+    return container
+
+
+async def prepare_storage(container: Container) -> None:
+    """Bring the storage to where the service can start, in a loop of its own. Raises ``SchemaMismatch``."""
+    try:
+        await container.open_storage()
+    finally:
+        await container.close_storage()
+
+
+async def migrate_storage(settings: Settings) -> None:
+    """Bring the database's schema to this version. Raises ``StorageUnavailable``."""
+    await migrate.upgrade(settings.database_url)
+
+
+async def schema_state(settings: Settings) -> tuple[bool, str]:
+    """Whether the schema fits, and a sentence that says so. Raises ``StorageUnavailable``."""
+    database = Database(settings.database_url)
+    try:
+        state = await migrate.check(database)
+        state.require()
+    except SchemaMismatch as error:
+        return False, f"{error}."
+    finally:
+        await database.close()
+    return True, f"The database is at revision {state.head}, as this version needs."
+
+
+def installed_providers() -> tuple[str, ...]:
+    """The names of the language model providers that are installed. Loads none of them."""
+    return Providers().installed()
+
+
+def memory_container(settings: Settings | None = None, *, model: LanguageModel | None = None) -> Container:
+    """A container whose storage, passwords and tokens live in this process: for tests, trials and embedding.
+
+    ``model`` answers instead of the one that ``settings.llm`` names, without deadlines or retries around it.
+    """
+    container = Container(settings=settings or Settings())
+    container.uow.override(providers.Singleton(MemoryUnitOfWork))
+    container.passwords.override(providers.Singleton(MemoryPasswords))
+    container.tokens.override(providers.Singleton(MemoryTokens))
+    container.open_storage.override(providers.Callable(_nothing))
+    container.close_storage.override(providers.Callable(_nothing))
+    container.check_database.override(providers.Callable(_in_memory))
+    if model is not None:
+        container.model.override(providers.Object(model))
+    return container

@@ -1,0 +1,78 @@
+"""What is configured, reachable and missing: a table for people."""
+
+from dataclasses import dataclass
+
+from chat_core.errors import StorageUnavailable
+from chat_core.ports.language_model import CheckableModel, ClosableModel, ModelCheck
+from entrypoints.container import Container, build_container, schema_state
+from entrypoints.settings import Settings, SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the table: ``state`` is ``ok``, ``note`` or ``problem``."""
+
+    what: str
+    state: str
+    detail: str
+
+    @property
+    def is_problem(self) -> bool:
+        return self.state == "problem"
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """Look at everything that the settings name. Writes nothing."""
+    findings = [_bound(settings), _secret(settings)]
+    try:
+        container = build_container(settings)
+    except SettingsError as error:
+        return [*findings, *(Finding("settings", "problem", problem) for problem in error.problems)]
+    return [*findings, await _database(settings), _redis(settings), await _model(container)]
+
+
+def _bound(settings: Settings) -> Finding:
+    mode = "DEBUG, for trials on this machine" if settings.debug else "production"
+    return Finding("server", "ok", f"{settings.host}:{settings.port}, {mode}")
+
+
+def _secret(settings: Settings) -> Finding:
+    if "SECRET_KEY" in settings.environ:
+        more = len(settings.secret_keys) - 1
+        return Finding("SECRET_KEY", "ok", f"set, and {more} earlier to read by" if more else "set")
+    return Finding("SECRET_KEY", "note", "not set: a random one is kept beside the database")
+
+
+async def _database(settings: Settings) -> Finding:
+    try:
+        fits, sentence = await schema_state(settings)
+    except StorageUnavailable as error:
+        return Finding("DATABASE_URL", "problem", f"not reachable: {error.detail}")
+    if not fits and settings.auto_migrate:
+        return Finding("DATABASE_URL", "note", f"{sentence} The service does so when it starts.")
+    return Finding("DATABASE_URL", "ok" if fits else "problem", sentence)
+
+
+def _redis(settings: Settings) -> Finding:
+    if settings.redis_url is None:
+        return Finding("REDIS_URL", "note", "not set: replies are made in the API's own process")
+    return Finding("REDIS_URL", "ok", "set")
+
+
+async def _model(container: Container) -> Finding:
+    model = container.model()
+    name = container.settings().llm
+    if not isinstance(model, CheckableModel):
+        return Finding("LLM", "note", f"{name}: this provider cannot be asked")
+    health = await model.check()
+    if isinstance(model, ClosableModel):
+        await model.aclose()
+    state = {ModelCheck.OK: "ok", ModelCheck.NO_AI: "note"}.get(health.check, "problem")
+    return Finding("LLM", state, f"{name}: {health.detail or health.check}")
+
+
+def print_table(findings: list[Finding]) -> None:
+    """Print the findings, a line each."""
+    wide = max(len(finding.what) for finding in findings)
+    for finding in findings:
+        print(f"{finding.what:<{wide}}  {finding.state:<7}  {finding.detail}")

@@ -1,0 +1,79 @@
+"""The application: routes, errors and the container, put together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import Any
+
+import msgspec
+from litestar import Litestar
+from litestar.config.cors import CORSConfig
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.types import ControllerRouterHandler
+
+from chat_core.errors import ChatError
+from entrypoints.container import Container
+from entrypoints.http import accounts, chat, problems, rooms, system
+from entrypoints.http.auth import actor
+from entrypoints.http.bodies import StrictRequest
+from entrypoints.http.injection import bridge
+from entrypoints.http.openapi import document
+from entrypoints.http.request_log import RequestLog
+from entrypoints.running import running
+from entrypoints.version import VERSION
+
+ROUTES: list[ControllerRouterHandler] = [accounts.router, rooms.router, chat.router, system.system_router]
+
+_INJECTED = (
+    "settings", "readiness", "sign_up", "log_in", "authenticate", "create_room", "list_rooms", "read_room", "update_room",
+    "delete_room", "list_members", "add_member", "remove_member", "list_messages", "edit_message", "delete_message",
+    "send_message", "await_reply",
+)  # fmt: skip
+
+
+def create_app(container: Container) -> RequestLog:
+    """The ASGI application. Its lifespan opens and closes what the container holds."""
+    settings = container.settings()
+    dependencies: dict[str, Provide] = {name: bridge(getattr(container, name)) for name in _INJECTED}
+    dependencies["actor"] = Provide(actor, sync_to_thread=False)
+
+    @cache
+    def openapi() -> bytes:
+        return msgspec.json.encode(document(ROUTES, dependencies, settings.app_name, VERSION))
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        async with running(container):
+            yield
+
+    app = Litestar(
+        [*ROUTES, system.docs_router],
+        dependencies=dependencies,
+        lifespan=[lifespan],
+        request_class=StrictRequest,
+        request_max_body_size=settings.max_body_bytes,
+        exception_handlers={
+            ChatError: problems.from_core,
+            HTTPException: problems.from_framework,
+            Exception: problems.from_bug,
+        },
+        cors_config=_cors(settings.cors_origins),
+        openapi_config=None,
+        logging_config=None,
+        state=State({"authenticate": container.authenticate(), "openapi": openapi}),
+    )
+    return RequestLog(app)
+
+
+def _cors(origins: tuple[str, ...]) -> CORSConfig | None:
+    if not origins:
+        return None
+    return CORSConfig(
+        allow_origins=list(origins),
+        allow_methods=["GET", "POST", "PATCH", "DELETE"],
+        allow_headers=["authorization", "content-type", "idempotency-key", "last-event-id", "prefer", "x-request-id"],
+        expose_headers=["idempotency-replayed", "location", "retry-after", "x-request-id"],
+        max_age=600,
+    )

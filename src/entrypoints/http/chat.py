@@ -1,0 +1,79 @@
+"""``/chat``: sending a message, and taking the AI's answer in the same call."""
+
+from typing import Annotated
+
+from litestar import Response, Router, post
+from litestar.openapi import ResponseSpec
+from litestar.params import HeaderParameter
+
+from chat_core.domain.reply import ReplyStatus
+from chat_core.domain.user import Actor
+from chat_core.use_cases.messages import Sent, SendMessage
+from chat_core.use_cases.replies import Answer, AwaitReply
+from entrypoints.http.auth import signed_in
+from entrypoints.http.injection import Use
+from entrypoints.http.openapi import SECURED, refusals
+from entrypoints.http.parameters import Id, idempotency_key, preferences, preferred_wait, room_of
+from entrypoints.http.schemas import MessageOut, MessagePairOut, ReplyOut, SendIn, SentData, SentOut
+from entrypoints.settings import Settings
+
+
+def _body(sent: Sent, answer: Answer | None) -> SentOut:
+    ai_message = None
+    if answer is not None and answer.message is not None:
+        ai_message = MessageOut.of(answer.message)
+    elif answer is not None and answer.reply.status in (ReplyStatus.FAILED, ReplyStatus.BLOCKED):
+        ai_message = MessageOut.apology(answer.reply)
+    return SentOut(
+        message="Messages sent successfully",
+        data=SentData(
+            messages=MessagePairOut(user_message=MessageOut.of(sent.message), ai_message=ai_message),
+            reply=ReplyOut.of(answer.reply) if answer else None,
+        ),
+    )
+
+
+@post(
+    "/{room_id:str}",
+    summary="Send a message",
+    responses={
+        200: ResponseSpec(SentOut, description="A repeat: the same pair in its current state."),
+        202: ResponseSpec(SentOut, description="Stored; the answer is not there yet."),
+        **refusals(404, 409, 422),
+    },
+)
+async def send_message(
+    room_id: Id,
+    data: SendIn,
+    actor: Use[Actor],
+    send_message: Use[SendMessage],
+    await_reply: Use[AwaitReply],
+    settings: Use[Settings],
+    key: Annotated[
+        str | None,
+        HeaderParameter(name="Idempotency-Key", required=False, description="Stands in for a missing `m_id`."),
+    ] = None,
+    prefer: Annotated[
+        str | None,
+        HeaderParameter(name="Prefer", required=False, description="`wait=N`: wait at most N seconds (RFC 7240)."),
+    ] = None,
+) -> Response[SentOut]:
+    """Store a message, wait for the AI's answer, and give back both.
+
+    With an `m_id` (or an `Idempotency-Key`) the send is safe to repeat, for ever: a repeat gives back the same pair.
+    """
+    m_id = data.m_id if data.m_id is not None else idempotency_key(key)
+    sent = await send_message(actor=actor, room_id=room_of(room_id), content=data.content, m_id=m_id)
+    answer = None
+    if sent.reply is not None:
+        seconds = preferred_wait(preferences(prefer), settings.send_wait)
+        answer = await await_reply(reply_id=sent.reply.id, seconds=seconds)
+    pending = answer is not None and not answer.reply.final
+    return Response(
+        _body(sent, answer),
+        status_code=202 if pending else 200 if sent.replayed else 201,
+        headers={"Idempotency-Replayed": "true"} if sent.replayed else None,
+    )
+
+
+router = Router("/chat", route_handlers=[send_message], guards=[signed_in], security=SECURED, tags=["Chat"])

@@ -1,0 +1,115 @@
+"""The OpenAPI document: true down to each error, with examples that validate."""
+
+from typing import Any
+
+from litestar import Litestar
+from litestar.openapi import OpenAPIConfig, ResponseSpec
+from litestar.openapi.spec import Components, License, SecurityScheme
+from litestar.types import ControllerRouterHandler
+
+from entrypoints.http.examples import EXAMPLES
+from entrypoints.http.schemas import Problem
+
+MEDIA_TYPE = "application/problem+json"
+SECURED: list[dict[str, list[str]]] = [{"bearer": []}]
+
+_WHAT = {
+    400: "The request is not valid; `errors` says where.",
+    401: "No token, or one that is not live.",
+    403: "Seen, but not allowed.",
+    404: "Not there, or not for the caller's eyes.",
+    405: "The method is not allowed here.",
+    409: "At odds with how things stand.",
+    413: "The body is too large.",
+    415: "The content type is not `application/json`.",
+    422: "The `m_id` was used for other content.",
+    429: "Too many requests; `Retry-After` says when to come back.",
+    500: "A fault of ours; ask with the request id.",
+    503: "Not now; `Retry-After` says when to come back.",
+}
+
+
+def refusals(*statuses: int) -> dict[int, ResponseSpec]:
+    """The errors that are an operation's own; those that every operation can give are added by ``document``."""
+    return {status: _refusal(status) for status in statuses}
+
+
+def _refusal(status: int) -> ResponseSpec:
+    return ResponseSpec(Problem, description=_WHAT[status], media_type=MEDIA_TYPE, generate_examples=False)
+
+
+def document(routes: list[ControllerRouterHandler], dependencies: dict[str, Any], title: str, version: str) -> dict[str, Any]:
+    """The document as JSON-ready data. Built on demand: starting the service does not wait for it."""
+    app = Litestar(
+        routes,
+        dependencies=dependencies,
+        openapi_config=OpenAPIConfig(
+            title=title,
+            version=version,
+            description=(
+                "Rooms where several people and an AI talk. Errors are problem details (RFC 9457). Times are UTC. "
+                "Every path works with and without a trailing slash."
+            ),
+            license=License(name="MIT", identifier="MIT"),
+            use_handler_docstrings=True,
+            components=Components(
+                security_schemes={
+                    "bearer": SecurityScheme(
+                        type="http", scheme="bearer", bearer_format="JWT", description="From `POST /auth/login`."
+                    )
+                }
+            ),
+        ),
+    )
+    schema: dict[str, Any] = app.openapi_schema.to_schema()
+    for path in schema["paths"].values():
+        for operation in path.values():
+            _complete(operation)
+    _headers(schema)
+    for name, example in EXAMPLES.items():
+        schema["components"]["schemas"][name]["examples"] = [example]
+    return schema
+
+
+def _complete(operation: dict[str, Any]) -> None:
+    responses = operation["responses"]
+    # The framework announces errors in its own format, which this service never sends.
+    for status in [status for status in responses if int(status) >= 400 and MEDIA_TYPE not in _media(responses[status])]:
+        del responses[status]
+    common = [500, 503]
+    if operation.get("parameters"):
+        common.append(400)
+    if "requestBody" in operation:
+        operation["requestBody"]["required"] = True
+        common += [400, 413, 415]
+    if operation.get("security"):
+        common.append(401)
+    for status in common:
+        responses.setdefault(
+            str(status),
+            {
+                "description": _WHAT[status],
+                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            },
+        )
+    for status, response in responses.items():
+        headers = response.setdefault("headers", {})
+        headers["X-Request-ID"] = {"$ref": "#/components/headers/X-Request-ID"}
+        if status in ("429", "503"):
+            headers["Retry-After"] = {"$ref": "#/components/headers/Retry-After"}
+    operation["responses"] = dict(sorted(responses.items()))
+
+
+def _media(response: dict[str, Any]) -> dict[str, Any]:
+    media: dict[str, Any] = response.get("content") or {}
+    return media
+
+
+def _headers(schema: dict[str, Any]) -> None:
+    schema["components"]["headers"] = {
+        "X-Request-ID": {
+            "description": "The id of the request: the client's own, where it sent a fitting one.",
+            "schema": {"type": "string"},
+        },
+        "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
+    }

@@ -1,0 +1,92 @@
+"""Ids, cursors and headers that come as text."""
+
+import base64
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+from uuid import UUID
+
+from litestar.params import PathParameter, QueryParameter
+
+from chat_core.domain.ids import MessageId, ReplyId, RoomId, UserId
+from chat_core.errors import Invalid, NotFound
+from chat_core.ports.storage import RoomCursor
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+#: Places in a log are counted by 64-bit integers.
+SEQ_MAX = 2**63 - 1
+
+PageLimit = Annotated[int, QueryParameter(ge=1, le=200, required=False, description="How many at the most.")]
+Seq = Annotated[int | None, QueryParameter(ge=0, le=SEQ_MAX, required=False, description="A place in the room's log.")]
+Id = Annotated[str, PathParameter(schema_extra={"format": "uuid"})]
+
+
+def _uuid(text: str) -> UUID:
+    """The id, or ``NotFound``: nothing that exists has an id of another shape."""
+    if not _UUID.fullmatch(text):
+        raise NotFound
+    return UUID(text)
+
+
+def room_of(text: str) -> RoomId:
+    return RoomId(_uuid(text))
+
+
+def user_of(text: str) -> UserId:
+    return UserId(_uuid(text))
+
+
+def message_of(text: str) -> MessageId:
+    return MessageId(_uuid(text))
+
+
+def reply_of(text: str) -> ReplyId:
+    return ReplyId(_uuid(text))
+
+
+def write_cursor(cursor: RoomCursor | None) -> str | None:
+    """The cursor as opaque text."""
+    if cursor is None:
+        return None
+    microseconds = (cursor.last_activity_at - _EPOCH) // timedelta(microseconds=1)
+    return base64.urlsafe_b64encode(microseconds.to_bytes(8, "big") + cursor.room_id.bytes).decode().rstrip("=")
+
+
+def read_cursor(text: str | None) -> RoomCursor | None:
+    """What ``write_cursor`` wrote. Raises ``Invalid`` for anything else."""
+    if text is None:
+        return None
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        if len(raw) != 24:
+            raise ValueError
+        at = _EPOCH + timedelta(microseconds=int.from_bytes(raw[:8], "big"))
+    except (ValueError, OverflowError) as error:
+        raise Invalid.at("cursor", "must be a 'next_cursor' of an earlier answer") from error
+    return RoomCursor(last_activity_at=at, room_id=RoomId(UUID(bytes=raw[8:])))
+
+
+def idempotency_key(text: str | None) -> str | None:
+    """The key of an ``Idempotency-Key`` header, bare or as the quoted string of the IETF draft."""
+    if text is None:
+        return None
+    quoted = re.fullmatch(r'"([^"]*)"', text.strip())
+    return quoted[1] if quoted else text.strip()
+
+
+def preferences(text: str | None) -> dict[str, str]:
+    """A ``Prefer`` header (RFC 7240), names in lower case; of two that are equal the first one counts."""
+    found: dict[str, str] = {}
+    for preference in (text or "").split(","):
+        name, _, value = preference.split(";")[0].partition("=")
+        if name.strip():
+            found.setdefault(name.strip().lower(), value.strip().strip('"'))
+    return found
+
+
+def preferred_wait(preferences: dict[str, str], longest: float) -> float:
+    """For how many seconds the client wants to wait: what it says, where that is shorter; else the longest."""
+    wait = preferences.get("wait", "")
+    return min(float(wait), longest) if re.fullmatch(r"[0-9]{1,6}", wait) else longest

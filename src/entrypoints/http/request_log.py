@@ -1,0 +1,76 @@
+"""The outermost layer: a request id in and out, one log line a request, and headers that every answer carries."""
+
+import logging
+import re
+import time
+
+from urllib.parse import quote
+
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from chat_core.domain.ids import uuid7
+from entrypoints.logs import request_id as request_id_var
+
+log = logging.getLogger("chat_api.access")
+
+
+_ACCEPTED = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+#: For a program's answers, which no browser should run, frame, guess at or keep. Pages bring a policy of their own.
+HEADERS = {
+    b"cache-control": b"no-store",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"referrer-policy": b"no-referrer",
+    b"x-content-type-options": b"nosniff",
+}
+
+
+def request_id() -> str:
+    """The id of the request that is being answered; ``-`` outside of one."""
+    return request_id_var.get()
+
+
+class RequestLog:
+    """Wraps the whole application, so that even what it refuses to route has an id and a line."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        # An id that could break a log line or a header is not taken over.
+        id_ = given.decode() if _ACCEPTED.fullmatch(given) else str(uuid7())
+        token = request_id_var.set(id_)
+        began = time.perf_counter()
+        status = 0
+        head = scope["method"] == "HEAD"
+        if head:
+            # RFC 9110, section 9.3.2: as GET, without the content.
+            scope["method"] = "GET"  # type: ignore[typeddict-item]
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = list(message["headers"])
+                present = {name.lower() for name, _ in headers}
+                headers += [(name, value) for name, value in HEADERS.items() if name not in present]
+                headers.append((b"x-request-id", id_.encode()))
+                message = {**message, "headers": headers}  # type: ignore[assignment]
+            elif head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}  # type: ignore[assignment]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, answer)
+        finally:
+            log.info(
+                "%s %s",
+                "HEAD" if head else scope["method"],
+                quote(scope["path"], safe="/:-._~"),
+                extra={"status": status, "ms": round((time.perf_counter() - began) * 1000, 2)},
+            )
+            request_id_var.reset(token)

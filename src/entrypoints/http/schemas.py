@@ -1,0 +1,373 @@
+"""What goes in and out over HTTP, field for field as in the contract."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from chat_core.domain import message as messages
+from chat_core.domain import reply as replies
+from chat_core.domain import room as rooms
+from chat_core.domain import user as users
+
+# --- in ---
+
+
+class In(Struct, forbid_unknown_fields=True, frozen=True):
+    """A body: unknown fields are refused, so that a misspelt one does not go unseen."""
+
+
+class SignUpIn(In):
+    username: Annotated[str, Meta(min_length=3, max_length=32, pattern=users.USERNAME_PATTERN)]
+    email: Annotated[str, Meta(min_length=6, max_length=users.EMAIL_MAX)]
+    password: Annotated[str, Meta(min_length=users.PASSWORD_MIN, max_length=users.PASSWORD_MAX)]
+
+
+class LogInIn(In):
+    username: Annotated[str, Meta(min_length=1, max_length=users.EMAIL_MAX, description="The username or the e-mail.")]
+    password: Annotated[str, Meta(min_length=1, max_length=users.PASSWORD_MAX)]
+
+
+RoomName = Annotated[str, Meta(min_length=1, max_length=rooms.NAME_MAX)]
+Description = Annotated[str, Meta(max_length=rooms.DESCRIPTION_MAX)]
+
+
+class CreateRoomIn(In):
+    name: RoomName
+    description: Description = ""
+    visibility: rooms.Visibility = rooms.Visibility.PUBLIC
+
+
+class RoomAIIn(In):
+    """What is left out stays as it is; ``null`` leaves the choice to the service."""
+
+    mode: rooms.AIMode | UnsetType = UNSET
+    model: Annotated[str, Meta(max_length=200)] | None | UnsetType = UNSET
+    system_prompt: Annotated[str, Meta(max_length=rooms.SYSTEM_PROMPT_MAX)] | None | UnsetType = UNSET
+    temperature: Annotated[float, Meta(ge=0, le=rooms.TEMPERATURE_MAX)] | None | UnsetType = UNSET
+    max_output_tokens: Annotated[int, Meta(ge=1, le=rooms.OUTPUT_TOKENS_MAX)] | None | UnsetType = UNSET
+    busy: rooms.WhenBusy | UnsetType = UNSET
+
+
+class UpdateRoomIn(In):
+    """What is left out stays as it is."""
+
+    name: RoomName | UnsetType = UNSET
+    description: Description | UnsetType = UNSET
+    visibility: rooms.Visibility | UnsetType = UNSET
+    ai: RoomAIIn | UnsetType = UNSET
+
+
+class AddMemberIn(In):
+    username: Annotated[str, Meta(min_length=1, max_length=32)]
+
+
+Content = Annotated[str, Meta(min_length=1, max_length=messages.CONTENT_MAX, description="Not blank.")]
+
+
+class SendIn(In):
+    content: Content
+    m_id: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=128,
+                pattern=messages.M_ID_PATTERN,
+                description="The client's own id for the message; makes the send safe to repeat, for ever.",
+            ),
+        ]
+        | None
+    ) = None
+
+
+class EditMessageIn(In):
+    content: Content
+
+
+# --- out ---
+
+
+class UserOut(Struct, frozen=True):
+    id: UUID
+    username: str
+    email: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, user: users.User) -> "UserOut":
+        return cls(id=user.id, username=user.username, email=user.email, created_at=user.created_at)
+
+
+class UserData(Struct, frozen=True):
+    user: UserOut
+
+
+class SignedUpOut(Struct, frozen=True):
+    message: Literal["User created successfully"]
+    data: UserData
+
+
+class LoggedInOut(Struct, frozen=True):
+    access_token: str
+    token_type: Literal["bearer"]
+    expires_in: Annotated[int, Meta(description="In seconds.")]
+    user: UserOut
+
+
+class RoomAIOut(Struct, frozen=True):
+    mode: rooms.AIMode
+    model: str | None
+    system_prompt: str | None
+    temperature: float | None
+    max_output_tokens: int | None
+    busy: rooms.WhenBusy
+
+    @classmethod
+    def of(cls, ai: rooms.RoomAI) -> "RoomAIOut":
+        return cls(
+            mode=ai.mode,
+            model=ai.model,
+            system_prompt=ai.system_prompt,
+            temperature=ai.temperature,
+            max_output_tokens=ai.max_output_tokens,
+            busy=ai.busy,
+        )
+
+
+class RoomOut(Struct, frozen=True):
+    id: UUID
+    name: str
+    description: str
+    created_by: UUID | None
+    created_at: datetime
+    message_count: int
+    visibility: rooms.Visibility
+    last_seq: int
+    ai: RoomAIOut
+
+    @classmethod
+    def of(cls, room: rooms.Room) -> "RoomOut":
+        return cls(
+            id=room.id,
+            name=room.name,
+            description=room.description,
+            created_by=room.created_by,
+            created_at=room.created_at,
+            message_count=room.message_count,
+            visibility=room.visibility,
+            last_seq=room.last_seq,
+            ai=RoomAIOut.of(room.ai),
+        )
+
+
+class MessageOut(Struct, frozen=True):
+    id: Annotated[UUID | None, Meta(description="Null on an apology alone, which is never stored.")]
+    m_id: str | None
+    seq: Annotated[int | None, Meta(description="The place in the room's log: the only order and the only cursor.")]
+    content: str
+    user_id: UUID | None
+    room_id: UUID
+    message_type: messages.MessageKind
+    username: str
+    created_at: datetime
+    reply_to: UUID | None
+    edited_at: datetime | None
+    status: messages.MessageStatus
+
+    @classmethod
+    def of(cls, message: messages.Message) -> "MessageOut":
+        return cls(
+            id=message.id,
+            m_id=message.m_id,
+            seq=message.seq,
+            content=message.content,
+            user_id=message.user_id,
+            room_id=message.room_id,
+            message_type=message.kind,
+            username=message.username,
+            created_at=message.created_at,
+            reply_to=message.reply_to,
+            edited_at=message.edited_at,
+            status=message.status,
+        )
+
+    @classmethod
+    def apology(cls, reply: replies.Reply) -> "MessageOut":
+        """What stands in for an answer that could not be given. It is never stored, nor part of a later prompt."""
+        return cls(
+            id=None,
+            m_id=None,
+            seq=None,
+            content="Sorry, I could not answer this message.",
+            user_id=None,
+            room_id=reply.room_id,
+            message_type=messages.MessageKind.AI,
+            username=messages.AI_NAME,
+            created_at=reply.finished_at or reply.created_at,
+            reply_to=reply.prompt_id,
+            edited_at=None,
+            status=messages.MessageStatus.FAILED,
+        )
+
+
+class RoomWithMessagesOut(RoomOut, frozen=True, kw_only=True):
+    messages: Annotated[Sequence[MessageOut], Meta(description="The last 10, oldest first.")]
+
+    @classmethod
+    def with_messages(cls, room: rooms.Room, found: Sequence[messages.Message]) -> "RoomWithMessagesOut":
+        out = RoomOut.of(room)
+        fields = {name: getattr(out, name) for name in RoomOut.__struct_fields__}
+        return cls(**fields, messages=[MessageOut.of(message) for message in found])
+
+
+class RoomData(Struct, frozen=True):
+    room: RoomOut
+
+
+class RoomCreatedOut(Struct, frozen=True):
+    message: Literal["Room created successfully"]
+    data: RoomData
+
+
+class RoomsOut(Struct, frozen=True):
+    rooms: Sequence[RoomOut]
+    count: Annotated[int, Meta(description="How many rooms there are in all.")]
+    next_cursor: str | None
+
+
+class MemberOut(Struct, frozen=True):
+    user_id: UUID
+    username: str
+    role: rooms.Role
+    joined_at: datetime
+
+    @classmethod
+    def of(cls, membership: rooms.Membership) -> "MemberOut":
+        return cls(
+            user_id=membership.user_id,
+            username=membership.username,
+            role=membership.role,
+            joined_at=membership.joined_at,
+        )
+
+
+class MembersOut(Struct, frozen=True):
+    members: Sequence[MemberOut]
+
+
+class MessagesOut(Struct, frozen=True):
+    messages: Annotated[Sequence[MessageOut], Meta(description="Oldest first.")]
+    has_older: bool
+    has_newer: bool
+
+
+class ReplyErrorOut(Struct, frozen=True):
+    code: str
+    title: str
+
+
+class UsageOut(Struct, frozen=True):
+    input_tokens: int
+    output_tokens: int
+
+
+class ReplyOut(Struct, frozen=True):
+    id: UUID
+    room_id: UUID
+    prompt_id: UUID
+    message_id: UUID | None
+    status: replies.ReplyStatus
+    provider: str | None
+    model: str | None
+    attempts: int
+    finish_reason: str | None
+    error: ReplyErrorOut | None
+    usage: UsageOut | None
+    created_at: datetime
+    finished_at: datetime | None
+
+    @classmethod
+    def of(cls, reply: replies.Reply) -> "ReplyOut":
+        code = reply.error_code
+        counted = reply.input_tokens is not None or reply.output_tokens is not None
+        return cls(
+            id=reply.id,
+            room_id=reply.room_id,
+            prompt_id=reply.prompt_id,
+            message_id=reply.message_id,
+            status=reply.status,
+            provider=reply.provider,
+            model=reply.model,
+            attempts=reply.attempts,
+            finish_reason=reply.finish_reason,
+            error=ReplyErrorOut(code=code, title=replies.error_title(code)) if code else None,
+            usage=UsageOut(reply.input_tokens or 0, reply.output_tokens or 0) if counted else None,
+            created_at=reply.created_at,
+            finished_at=reply.finished_at,
+        )
+
+
+class MessagePairOut(Struct, frozen=True):
+    user_message: MessageOut
+    ai_message: MessageOut | None
+
+
+class SentData(Struct, frozen=True):
+    messages: MessagePairOut
+    reply: ReplyOut | None
+
+
+class SentOut(Struct, frozen=True):
+    message: Literal["Messages sent successfully"]
+    data: SentData
+
+
+class WelcomeOut(Struct, frozen=True):
+    name: str
+    version: str
+    links: dict[str, str]
+
+
+class HealthOut(Struct, frozen=True):
+    status: Literal["healthy"]
+    message: Literal["Chat API is running"]
+    version: str
+
+
+class LiveOut(Struct, frozen=True):
+    status: Literal["ok"]
+
+
+State = Literal["ok", "degraded", "down"]
+
+
+class PartOut(Struct, frozen=True):
+    status: State
+    detail: str | None = None
+
+
+class ReadyOut(Struct, frozen=True):
+    status: State
+    database: PartOut
+    redis: PartOut
+    model: PartOut
+    workers: PartOut
+
+
+class FaultOut(Struct, frozen=True):
+    pointer: Annotated[str, Meta(description="A JSON pointer (RFC 6901) into the body, or the parameter's name.")]
+    detail: str
+
+
+class Problem(Struct, frozen=True, omit_defaults=True):
+    """An error, as in RFC 9457."""
+
+    type: Annotated[str, Meta(description="A stable URI made from the error's code.")]
+    title: Annotated[str, Meta(description="Constant for a type.")]
+    status: int
+    detail: str
+    instance: Annotated[str, Meta(description="The request id, as in the X-Request-ID header.")]
+    errors: Sequence[FaultOut] = ()

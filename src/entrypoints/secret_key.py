@@ -1,0 +1,63 @@
+"""The key that access tokens are signed with: what is good enough, and one for trials."""
+
+import os
+import re
+import secrets
+from pathlib import Path
+
+SHORTEST = 32
+
+#: Keys, and parts of keys, that tutorials and templates hand out, compared in lower case with punctuation taken away.
+WELL_KNOWN = (
+    "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
+    "changeit", "changeme", "changethis", "defaultsecret", "devsecret", "djangoinsecure", "examplekey",
+    "examplesecret", "insecuresecret", "jwtsecret", "keyboardcat", "mysecretkey", "mysupersecret", "notsecret",
+    "placeholder", "replaceme", "replacethis", "secretkeyhere", "supersecretkey", "verysecretkey", "yoursecret",
+    "yoursupersecret", "yourkeyhere",
+)  # fmt: skip
+
+
+class SecretKeyError(ValueError):
+    """A sentence that names the variable, and never the key."""
+
+
+def check_secret_key(name: str, key: str) -> None:
+    """Raise ``SecretKeyError`` where the key is short or well known."""
+    plain = re.sub(r"[^a-z0-9]", "", key.lower())
+    if any(known in plain for known in WELL_KNOWN):
+        raise SecretKeyError(f"{name} is a well-known example: set it to at least {SHORTEST} random characters.")
+    if len(key.encode()) < SHORTEST:
+        raise SecretKeyError(f"{name} is too short: set it to at least {SHORTEST} random characters.")
+
+
+def kept_secret_key(database_url: str) -> str:
+    """A random key for trials, made once and kept beside the SQLite file, or here where there is none.
+
+    The file is readable by its owner alone. Two processes that start at once end up with the same key.
+    """
+    match = re.match(r"sqlite[^:]*:///(?P<path>[^?]+)", database_url)
+    path = Path(f"{match['path']}.secret.key" if match else "chat.secret.key")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _write_once(path, secrets.token_urlsafe(48))
+        key = path.read_text().strip()
+    except OSError as error:
+        raise SecretKeyError(
+            f"SECRET_KEY is not set, and one for trials cannot be kept at {path} ({error.strerror}): set SECRET_KEY."
+        ) from error
+    check_secret_key("SECRET_KEY", key)
+    return key
+
+
+def _write_once(path: Path, text: str) -> None:
+    # Written whole under another name first, so that nobody reads half a key; of two that link, the first one wins.
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()

@@ -1,0 +1,193 @@
+"""All settings, read once from the environment and a ``.env`` file, checked, and then fixed."""
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from dotenv import dotenv_values
+
+from entrypoints.secret_key import SecretKeyError, check_secret_key, kept_secret_key
+
+T = TypeVar("T")
+
+DEFAULT_GEMINI = "gemini:gemini-3.8-flash"
+ECHO = "echo:"
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+ALGORITHMS = ("HS256", "HS384", "HS512")
+
+
+class SettingsError(Exception):
+    """Settings that the service does not start with: a sentence for each, which names the variable."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What was set. Secrets do not show in its ``repr``. ``environ`` is what providers read their own settings from."""
+
+    app_name: str = "Chat API"
+    debug: bool = True
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int = 1
+    log_level: str = "INFO"
+    database_url: str = field(default="sqlite:///./chat.db", repr=False)
+    database_pool_size: int = 10
+    auto_migrate: bool = True
+    redis_url: str | None = field(default=None, repr=False)
+    secret_keys: tuple[str, ...] = field(default=(), repr=False)
+    algorithm: str = "HS256"
+    access_token_expire_minutes: int = 30
+    llm: str = ECHO
+    llm_offered: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    send_wait: float = 50.0
+    model_timeout: float = 300.0
+    max_body_bytes: int = 512 * 1024
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def read_environ(env_file: Path = Path(".env")) -> dict[str, str]:
+    """The process's environment over the variables of ``.env``. A variable set to nothing counts as not set."""
+    values = {name: value for name, value in dotenv_values(env_file).items() if value is not None}
+    return {name: value for name, value in {**values, **os.environ}.items() if value.strip()}
+
+
+def load_settings(environ: Mapping[str, str], **given: object) -> Settings:
+    """The settings that these variables make; ``given`` (host, port, workers) come from a command line and win.
+
+    Raises ``SettingsError`` with every problem. Without ``SECRET_KEY``, and with ``DEBUG``, a random key is made and
+    kept beside the database.
+    """
+    reader = _Reader({**environ, **{name.upper(): str(value) for name, value in given.items() if value is not None}})
+    debug = reader.flag("DEBUG", default=True)
+    host = reader.text("HOST", "127.0.0.1")
+    database_url = reader.text("DATABASE_URL", "sqlite:///./chat.db")
+    settings = Settings(
+        app_name=reader.text("APP_NAME", "Chat API"),
+        debug=debug,
+        host=host,
+        port=reader.number("PORT", 8000, 0, 65_535),
+        workers=reader.number("WORKERS", 1, 1, 64),
+        log_level=reader.choice("LOG_LEVEL", "INFO", LOG_LEVELS),
+        database_url=database_url,
+        database_pool_size=reader.number("DATABASE_POOL_SIZE", 10, 1, 200),
+        auto_migrate=reader.flag("AUTO_MIGRATE", default=database_url.startswith("sqlite")),
+        redis_url=reader.redis_url("REDIS_URL"),
+        secret_keys=reader.secret_keys(debug, database_url),
+        algorithm=reader.choice("ALGORITHM", "HS256", ALGORITHMS),
+        access_token_expire_minutes=reader.number("ACCESS_TOKEN_EXPIRE_MINUTES", 30, 1, 1440),
+        llm=reader.text("LLM", DEFAULT_GEMINI if "GEMINI_API_KEY" in environ else ECHO),
+        llm_offered=tuple(name.strip() for name in reader.text("LLM_OFFERED", "").split(",") if name.strip()),
+        cors_origins=reader.origins("CORS_ORIGINS"),
+        send_wait=float(reader.number("SEND_WAIT", 50, 1, 600)),
+        model_timeout=float(reader.number("MODEL_TIMEOUT", 300, 1, 3600)),
+        max_body_bytes=reader.number("MAX_BODY_BYTES", 512 * 1024, 1024, 64 * 1024 * 1024),
+        environ=dict(environ),
+    )
+    if debug and not _is_loopback(host):
+        reader.problems.append(
+            f"HOST is {host}, which others can reach, while DEBUG is true: set DEBUG=false (and a SECRET_KEY), "
+            "or HOST=127.0.0.1."
+        )
+    if reader.problems:
+        raise SettingsError(reader.problems)
+    return settings
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class _Reader:
+    """Reads variables, and collects what is wrong with them instead of stopping at the first."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.problems: list[str] = []
+
+    def _read(self, name: str, default: T, parse: Callable[[str], T], wanted: str) -> T:
+        value = self._environ.get(name)
+        if value is None:
+            return default
+        try:
+            return parse(value.strip())
+        except ValueError:
+            # The value is not repeated: it may be a secret in the wrong place.
+            self.problems.append(f"{name} should be {wanted}.")
+            return default
+
+    def text(self, name: str, default: str) -> str:
+        return self._environ.get(name, default).strip()
+
+    def number(self, name: str, default: int, least: int, most: int) -> int:
+        def parse(value: str) -> int:
+            if not re.fullmatch(r"[0-9]{1,12}", value) or not least <= int(value) <= most:
+                raise ValueError
+            return int(value)
+
+        return self._read(name, default, parse, f"a whole number from {least} to {most}")
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+        def parse(value: str) -> bool:
+            if value.lower() not in words:
+                raise ValueError
+            return words[value.lower()]
+
+        return self._read(name, default, parse, "true or false")
+
+    def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
+        def parse(value: str) -> str:
+            if value.upper() not in choices:
+                raise ValueError
+            return value.upper()
+
+        return self._read(name, default, parse, "one of " + ", ".join(choices))
+
+    def redis_url(self, name: str) -> str | None:
+        def parse(value: str) -> str | None:
+            if not re.match(r"(redis|rediss|unix)://", value):
+                raise ValueError
+            return value
+
+        return self._read(name, None, parse, "a URL such as redis://localhost:6379/0")
+
+    def origins(self, name: str) -> tuple[str, ...]:
+        def parse(value: str) -> tuple[str, ...]:
+            origins = tuple(origin.strip() for origin in value.split(",") if origin.strip())
+            if not all(re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?", o)
+                       for o in origins):
+                raise ValueError
+            return origins
+
+        wanted = "exact origins with commas between, such as https://chat.example.com, without a path and never *"
+        return self._read(name, (), parse, wanted)
+
+    def secret_keys(self, debug: bool, database_url: str) -> tuple[str, ...]:
+        given = self._environ.get("SECRET_KEY")
+        previous = [key.strip() for key in self._environ.get("SECRET_KEY_PREVIOUS", "").split(",") if key.strip()]
+        try:
+            for name, key in [("SECRET_KEY", given), *(("SECRET_KEY_PREVIOUS", key) for key in previous)]:
+                if key is not None:
+                    check_secret_key(name, key.strip())
+            if given is None and not debug:
+                raise SecretKeyError(
+                    "SECRET_KEY is not set: without DEBUG it must be, to at least 32 random characters, for example "
+                    "from `python3 -c 'import secrets; print(secrets.token_urlsafe(48))'`."
+                )
+            return (given.strip() if given else kept_secret_key(database_url), *previous)
+        except SecretKeyError as error:
+            self.problems.append(str(error))
+            return ()
