@@ -85,7 +85,9 @@ class Rooms(Protocol):
         """The room as this person finds it; ``None`` where there is no such room, or it was deleted."""
 
     @abstractmethod
-    async def advance(self, room_id: RoomId, user_id: UserId, *, at: datetime, messages: int = 0) -> Door | None:
+    async def advance(
+        self, room_id: RoomId, user_id: UserId, *, at: datetime, messages: int = 0
+    ) -> Door | None:
         """Take the next place in the room's log, and add ``messages`` to its count.
 
         The door that comes back shows the room with ``last_seq`` being the place taken, and the person's standing as
