@@ -1,0 +1,1 @@
+"""The ports' adapters, a package for each kind of outside thing. None imports another."""
