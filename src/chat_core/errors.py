@@ -36,7 +36,10 @@ the client to read: it holds no secret and nothing of another person.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from chat_core.ports.language_model import Usage
 
 
 class ChatError(Exception):
@@ -191,10 +194,14 @@ class ServerFull(Unavailable):
 
 
 class ModelError(ChatError):
-    """The language model gave no answer. ``detail`` is for the log; clients see code and title alone."""
+    """The language model gave no answer. ``detail`` is for the log; clients see code and title alone.
+
+    ``usage`` is what the request cost all the same, where the provider had said so before it failed.
+    """
 
     code = "provider-error"
     title = "The AI could not answer"
+    usage: "Usage | None" = None
 
 
 class ModelUnavailable(ModelError):

@@ -13,7 +13,9 @@ EMAIL_MAX = 254
 PASSWORD_MIN, PASSWORD_MAX = 8, 1024
 
 #: Names that a person could use to pass for the service itself, compared with punctuation and case taken away.
-RESERVED_NAMES = frozenset({"admin", "administrator", "ai", "aiassistant", "assistant", "deleteduser", "root", "system"})
+RESERVED_NAMES = frozenset(
+    {"admin", "administrator", "ai", "aiassistant", "assistant", "deleteduser", "root", "system"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

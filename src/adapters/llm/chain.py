@@ -1,0 +1,86 @@
+"""One model, and those that take over where it cannot answer."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+from adapters.llm.attempts import Attempts, Record
+from chat_core.errors import ModelRefused, ModelUnavailable, PromptTooLong
+from chat_core.ports.language_model import (
+    AttemptBegins,
+    AttemptFailed,
+    Conversation,
+    LanguageModel,
+    ModelCheck,
+    ModelHealth,
+    ReplyPart,
+)
+
+
+class Chain(LanguageModel):
+    """Asks the first model, and the next one where it is unavailable or refuses, to the last; whose error is raised.
+
+    A prompt that is too long, and an answer that cannot be read, are raised at once. Between two models
+    ``AttemptFailed`` says that the text so far is void. All share the conversation's ``seconds_left`` and ``attempts``.
+    """
+
+    def __init__(self, models: Sequence[Attempts], *, clock: Callable[[], float] | None = None) -> None:
+        if not models:
+            raise ValueError("a chain has at least one model")
+        self._models = tuple(models)
+        self._clock = clock
+
+    @property
+    def name(self) -> str:
+        """The ``provider:model`` that is asked first."""
+        return self._models[0].name
+
+    @property
+    def health(self) -> Mapping[str, Record]:
+        """For each ``provider:model``, in order, how its last requests went."""
+        return {model.name: model.health for model in self._models}
+
+    async def stream(self, conversation: Conversation, /) -> AsyncGenerator[ReplyPart, None]:
+        clock = self._clock or asyncio.get_running_loop().time
+        begun = clock()
+        attempts = conversation.attempts
+        for model in self._models:
+            asked = False
+            left = conversation.seconds_left
+            here = replace(
+                conversation,
+                attempts=attempts,
+                seconds_left=None if left is None else left - (clock() - begun),
+            )
+            try:
+                async with aclosing(model.stream(here)) as parts:
+                    async for part in parts:
+                        if isinstance(part, AttemptBegins):
+                            asked = True
+                            attempts = (*attempts, f"{part.provider}:{part.model}")
+                        yield part
+                return
+            except (ModelUnavailable, ModelRefused) as error:
+                if model is self._models[-1] or isinstance(error, PromptTooLong):
+                    raise
+                failed = AttemptFailed(code=error.code, usage=error.usage, detail=error.detail)
+            # A model that had no request left has begun nothing that could fail.
+            if asked:
+                yield failed
+
+    async def check(self) -> ModelHealth:
+        """The first model's health, where it is offered or no other one is."""
+        found = await self._models[0].check()
+        for model in self._models[1:]:
+            if found.check is ModelCheck.OK:
+                break
+            other = await model.check()
+            if other.check is ModelCheck.OK:
+                detail = f"{self.name}: {found.detail} ({model.name} answers instead)"
+                return ModelHealth(check=ModelCheck.OK, detail=detail)
+        return found
+
+    async def aclose(self) -> None:
+        for model in self._models:
+            await model.aclose()

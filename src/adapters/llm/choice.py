@@ -1,0 +1,52 @@
+"""The service's model, and the others that a room may choose."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+
+from adapters.llm.attempts import Record
+from adapters.llm.chain import Chain
+from chat_core.errors import ModelRefused
+from chat_core.ports.language_model import Conversation, LanguageModel, ModelHealth, ReplyPart
+
+
+class Choice(LanguageModel):
+    """Asks the model that ``conversation.model`` names, or the service's own.
+
+    Raises ``ModelRefused`` for one that is not offered: a room outlives the list that its model was chosen from.
+    ``check`` is about the service's own model.
+    """
+
+    def __init__(self, own: Chain, others: Mapping[str, Chain]) -> None:
+        self._own = own
+        self._by_name = {**others, own.name: own}
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """The names that a room may choose from, the service's own first."""
+        return (self._own.name, *(name for name in self._by_name if name != self._own.name))
+
+    @property
+    def health(self) -> Mapping[str, Record]:
+        """For each ``provider:model``, the service's own first, how its last requests went."""
+        records = dict(self._own.health)
+        for chain in self._by_name.values():
+            for name, record in chain.health.items():
+                records.setdefault(name, record)
+        return records
+
+    async def stream(self, conversation: Conversation, /) -> AsyncGenerator[ReplyPart, None]:
+        name = conversation.model or self._own.name
+        if name not in self._by_name:
+            raise ModelRefused(
+                f"the room's model {name!r} is not offered: choose another, or add it to LLM_OFFERED"
+            )
+        async with aclosing(self._by_name[name].stream(conversation)) as parts:
+            async for part in parts:
+                yield part
+
+    async def check(self) -> ModelHealth:
+        return await self._own.check()
+
+    async def aclose(self) -> None:
+        for chain in self._by_name.values():
+            await chain.aclose()

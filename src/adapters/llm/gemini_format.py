@@ -1,0 +1,227 @@
+"""The wire format of Gemini's ``generateContent`` family, ``v1beta``: what is asked, and how to read what comes back."""
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from adapters.llm import failures
+from adapters.llm.failures import ErrorBody
+from chat_core.errors import ModelBadAnswer, ModelInterrupted, ModelRefused
+from chat_core.ports.language_model import (
+    Conversation,
+    End,
+    FinishReason,
+    Text,
+    Thinking,
+    TurnRole,
+    Usage,
+)
+
+_REASONS = {
+    "STOP": FinishReason.STOP,
+    "MAX_TOKENS": FinishReason.LENGTH,
+    **dict.fromkeys(
+        ("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR")
+        + ("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"),
+        FinishReason.BLOCKED,
+    ),
+}
+#: The model stumbled: no answer, but the next draw is often a good one.
+_STUMBLES = frozenset(
+    {"OTHER", "MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS"}
+)
+_GENERATION = re.compile(r"gemini-(\d+)(?:\.(\d+))?(?:-|$)")
+
+
+class _Part(msgspec.Struct, rename="camel"):
+    text: str | None = None
+    thought: bool | None = None
+
+
+class _Content(msgspec.Struct, rename="camel"):
+    parts: list[_Part] | None = None
+
+
+class _Candidate(msgspec.Struct, rename="camel"):
+    content: _Content | None = None
+    finish_reason: str | None = None
+
+
+class _Feedback(msgspec.Struct, rename="camel"):
+    block_reason: str | None = None
+
+
+class _Usage(msgspec.Struct, rename="camel"):
+    prompt_token_count: int | None = None
+    candidates_token_count: int | None = None
+    thoughts_token_count: int | None = None
+
+
+class _Error(msgspec.Struct, rename="camel"):
+    code: int | None = None
+    message: str | None = None
+    status: str | None = None
+    details: list[dict[str, Any]] | None = None
+
+
+class _Event(msgspec.Struct, rename="camel"):
+    """One event; fields that are not named here are ignored, for they come and go."""
+
+    candidates: list[_Candidate] | None = None
+    prompt_feedback: _Feedback | None = None
+    usage_metadata: _Usage | None = None
+    error: _Error | None = None
+
+
+class _ErrorDocument(msgspec.Struct, rename="camel"):
+    error: _Error
+
+
+_event = msgspec.json.Decoder(_Event)
+_errors: msgspec.json.Decoder[_ErrorDocument | list[_ErrorDocument]]
+_errors = msgspec.json.Decoder(_ErrorDocument | list[_ErrorDocument])
+
+
+def generation(model: str) -> tuple[int, int] | None:
+    """The (major, minor) of a model's name. Names without a number are aliases of the latest: higher than any. ``None``
+    for a model that is no Gemini."""
+    if not model.startswith("gemini-"):
+        return None
+    match = _GENERATION.match(model)
+    return (int(match[1]), int(match[2] or 0)) if match else (1_000, 0)
+
+
+def takes_temperature(model: str) -> bool:
+    """Sampling parameters are deprecated from 3.6 on (and in 3.5 Flash-Lite), some of these refuse them with a 400."""
+    made = generation(model)
+    return made is None or (made < (3, 6) and not model.startswith("gemini-3.5-flash-lite"))
+
+
+def request(conversation: Conversation, model: str, thinking: str | None) -> bytes:
+    """The body. Raises ``ModelRefused`` where there is nothing that Gemini would take.
+
+    Turns keep their roles and parts; several of one role in a row are fine. A conversation has to begin with a user, so
+    answers whose question was left out are left out too: words that nobody said are not put in their place.
+    """
+    contents: list[dict[str, Any]] = []
+    for turn in conversation.turns:
+        parts = [{"text": part} for part in turn.parts if part]
+        if parts and (contents or turn.role is TurnRole.USER):
+            contents.append({"role": turn.role.value, "parts": parts})
+    if not contents:
+        raise ModelRefused("the conversation holds no user's turn")
+    config: dict[str, Any] = {}
+    if conversation.temperature is not None and takes_temperature(model):
+        config["temperature"] = conversation.temperature
+    if conversation.max_output_tokens is not None:
+        config["maxOutputTokens"] = conversation.max_output_tokens
+    if (generation(model) or (0, 0)) >= (3, 0):
+        # Without its thoughts a model that thinks for long is silent, and cannot be told from one that hangs.
+        config["thinkingConfig"] = {"includeThoughts": True} | (
+            {"thinkingLevel": thinking} if thinking else {}
+        )
+    body: dict[str, Any] = {"contents": contents}
+    if conversation.system:
+        body["systemInstruction"] = {"parts": [{"text": conversation.system}]}
+    if config:
+        body["generationConfig"] = config
+    try:
+        return msgspec.json.encode(body)
+    except UnicodeEncodeError as error:
+        raise ModelRefused("the conversation holds half of a surrogate pair") from error
+
+
+def read_error(body: bytes) -> ErrorBody:
+    """The message, code and wished delay of an error's body; empty where it is not Gemini's."""
+    try:
+        found = _errors.decode(body)
+    except ValueError:
+        return ErrorBody()
+    documents = found if isinstance(found, list) else [found]
+    return _body(documents[0].error) if documents else ErrorBody()
+
+
+def _body(error: _Error) -> ErrorBody:
+    message = f"{error.status or ''} {error.message or ''}".strip()
+    wish: float | None = None
+    for detail in error.details or ():
+        delay = detail.get("retryDelay")
+        if isinstance(delay, str):
+            wish = failures.seconds_of(delay.removesuffix("s"))
+        if detail.get("reason") == "API_KEY_INVALID":
+            message += " (set GEMINI_API_KEY to a key that is valid)"
+    return ErrorBody(message=message, retry_after=wish, code=error.code)
+
+
+class Answer:
+    """One answer as it comes. ``usage`` is the latest that was said."""
+
+    def __init__(self, who: str, secret: str, text_max: int) -> None:
+        self._who, self._secret = who, secret
+        self._text_left = text_max
+        self._end: tuple[FinishReason, str] | None = None
+        self.usage: Usage | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the provider has said how it ended."""
+        return self._end is not None
+
+    def take(self, data: bytes) -> Iterator[Text | Thinking]:
+        """The parts of one event. Raises ``ModelBadAnswer``, and the error that an event may hold."""
+        try:
+            event = _event.decode(data)
+        except ValueError as error:
+            # msgspec's words name the place and the type, and quote nothing. UnicodeDecodeError holds all of the bytes.
+            why = str(error) if isinstance(error, msgspec.MsgspecError) else "not UTF-8"
+            raise ModelBadAnswer(f"{self._who}: an event that cannot be read: {why}") from None
+        if event.error is not None:
+            raise self._error(event.error)
+        self._count(event.usage_metadata)
+        texts = False
+        candidate = event.candidates[0] if event.candidates else _Candidate()
+        for part in (candidate.content and candidate.content.parts) or ():
+            if part.text and not part.thought:
+                self._text_left -= len(part.text)
+                if self._text_left < 0:
+                    raise ModelBadAnswer(f"{self._who}: the answer is longer than MODEL_ANSWER_MAX allows")
+                texts = True
+                yield Text(part.text)
+        feedback = event.prompt_feedback and event.prompt_feedback.block_reason
+        if candidate.finish_reason not in (None, "", "FINISH_REASON_UNSPECIFIED"):
+            self._finish(candidate.finish_reason or "")
+        elif feedback and feedback != "BLOCK_REASON_UNSPECIFIED":
+            self._end = (FinishReason.BLOCKED, f"prompt: {feedback}")
+        elif not texts:
+            yield Thinking()
+
+    def end(self) -> End:
+        """The end. Raises ``ModelInterrupted`` where the provider has not said how it ended."""
+        if self._end is None:
+            raise ModelInterrupted(f"{self._who}: the stream ended without a finish reason")
+        reason, word = self._end
+        return End(reason=reason, usage=self.usage, detail=word)
+
+    def _finish(self, word: str) -> None:
+        shown = failures.loggable(word, self._secret)
+        if word in _STUMBLES:
+            raise ModelInterrupted(f"{self._who}: the model broke off: {shown}")
+        if word not in _REASONS:
+            # Nobody knows whether the text is whole, nor whether asking again would help: it is not paid for again.
+            raise ModelBadAnswer(f"{self._who}: finish reason {shown}, which is not known here")
+        self._end = (_REASONS[word], word)
+
+    def _count(self, usage: _Usage | None) -> None:
+        if usage is not None:
+            output = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)
+            self.usage = Usage(input_tokens=usage.prompt_token_count or 0, output_tokens=output)
+
+    def _error(self, error: _Error) -> Exception:
+        body = _body(error)
+        message = failures.loggable(body.message, self._secret)
+        said = ErrorBody(message=f"in the middle of the answer: {message}", retry_after=body.retry_after)
+        code = body.code if body.code and math.isfinite(body.code) and 400 <= body.code < 600 else 500
+        return failures.of_status(code, said, {}, self._who)

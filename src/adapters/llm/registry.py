@@ -1,0 +1,102 @@
+"""Language models by name: ``provider:model``, where the provider is an entry point that any package may bring."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Protocol
+
+from adapters.llm.attempts import REQUESTS_MAX, Attempts
+from adapters.llm.chain import Chain
+from adapters.llm.choice import Choice
+from adapters.llm.deadlines import Deadlines
+from chat_core.ports.language_model import LanguageModel
+
+GROUP = "chat_core.language_models"
+
+
+class EntryPoint(Protocol):
+    """What the registry needs of an ``importlib.metadata.EntryPoint``."""
+
+    @property
+    def name(self) -> str: ...
+
+    def load(self) -> Any: ...
+
+
+def _installed() -> Iterable[EntryPoint]:
+    return metadata.entry_points(group=GROUP)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelName:
+    """A provider and one of its models; ``model`` is empty where the provider has but one."""
+
+    provider: str
+    model: str
+
+    @classmethod
+    def parse(cls, text: str) -> "ModelName":
+        """Of ``provider:model``; all behind the first colon is the model's. Raises ``ValueError``."""
+        provider, _, model = text.strip().partition(":")
+        if not provider:
+            raise ValueError(
+                f"{text!r} names no model: write provider:model, such as gemini:gemini-3.8-flash"
+            )
+        return cls(provider, model)
+
+
+class Providers:
+    """The providers that are installed, as entry points in ``chat_core.language_models``."""
+
+    def __init__(self, find: Callable[[], Iterable[EntryPoint]] = _installed) -> None:
+        self._find = find
+
+    def installed(self) -> tuple[str, ...]:
+        """Their names in order. Loads none of them."""
+        return tuple(sorted({point.name for point in self._find()}))
+
+    def create(self, name: ModelName, environ: Mapping[str, str]) -> LanguageModel:
+        """The bare model, as its provider's factory makes it. Loads this provider and no other.
+
+        Raises ``ValueError``, with a sentence for whoever set it up.
+        """
+        for point in self._find():
+            if point.name == name.provider:
+                model: LanguageModel = point.load()(name.model, environ)
+                return model
+        known = ", ".join(self.installed()) or "none"
+        raise ValueError(
+            f"LLM names the provider {name.provider!r}, which is not installed; installed: {known}"
+        )
+
+
+def build(
+    llm: str, environ: Mapping[str, str], *, offered: Sequence[str] = (), providers: Providers | None = None
+) -> Choice:
+    """The service's language model, with deadlines and attempts around each provider.
+
+    ``llm`` is a name or several with commas between them, each taking over from the one before: all but the last then
+    get one request for a reply, the last one three. ``offered`` are the names that rooms may choose besides. Makes no
+    request. Raises ``ValueError``, with a sentence that names the variable.
+    """
+    providers = providers or Providers()
+    names = [ModelName.parse(text) for text in llm.split(",") if text.strip()]
+    if not names:
+        raise ValueError("LLM is empty: set it to provider:model, such as gemini:gemini-3.8-flash")
+    own = _chain(names, environ, providers)
+    others = [_chain([ModelName.parse(text)], environ, providers) for text in offered]
+    return Choice(own, {chain.name: chain for chain in others if chain.name != own.name})
+
+
+def _chain(names: Sequence[ModelName], environ: Mapping[str, str], providers: Providers) -> Chain:
+    return Chain(
+        [
+            Attempts(
+                Deadlines(providers.create(name, environ)),
+                provider=name.provider,
+                model_name=name.model or name.provider,
+                requests_max=REQUESTS_MAX if name is names[-1] else 1,
+            )
+            for name in names
+        ]
+    )

@@ -1,0 +1,161 @@
+"""The wire formats that the fake provider speaks, as logged from the providers' own libraries."""
+
+import json
+from abc import ABC, abstractmethod
+from typing import Any, cast
+
+from chat_core.testing.fake_provider.script import Plan
+
+Json = dict[str, Any]
+
+
+def dumps(value: Json) -> bytes:
+    # Not escaped: U+2028 and its like stand raw in a real provider's JSON too.
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+class Format(ABC):
+    """How one provider writes. Every method gives the bytes of a whole SSE event or body."""
+
+    @abstractmethod
+    def prompt(self, body: Json) -> str:
+        """The last user text."""
+
+    @abstractmethod
+    def text(self, plan: Plan, index: int) -> bytes:
+        """The event of one piece of text."""
+
+    @abstractmethod
+    def thought(self) -> bytes:
+        """An event that holds a thought and no text."""
+
+    @abstractmethod
+    def finish(self, plan: Plan, prompt: str) -> bytes:
+        """The events after the last text."""
+
+    @abstractmethod
+    def whole(self, plan: Plan, prompt: str) -> bytes:
+        """The body of an answer that is not streamed."""
+
+    @abstractmethod
+    def error(self, code: int, message: str, retry_after: str = "", detail: str = "") -> bytes:
+        """The body of an error."""
+
+    @abstractmethod
+    def wrong_types(self) -> bytes:
+        """JSON of the wrong shape."""
+
+
+def event(value: Json) -> bytes:
+    return b"data: " + dumps(value) + b"\r\n\r\n"
+
+
+def tokens(text: str) -> int:
+    return len(text) // 4 + 1
+
+
+class Gemini(Format):
+    _WORDS = {"stop": "STOP", "length": "MAX_TOKENS", "blocked": "SAFETY", "blocked-prompt": ""}
+
+    def prompt(self, body: Json) -> str:
+        for content in reversed(cast(list[Json], body.get("contents") or [])):
+            if content.get("role", "user") == "user":
+                return str(content["parts"][-1].get("text", ""))
+        return ""
+
+    def text(self, plan: Plan, index: int) -> bytes:
+        part = {"text": plan.chunks[index]}
+        return event({"candidates": [{"content": {"parts": [part], "role": "model"}, "index": 0}]})
+
+    def thought(self) -> bytes:
+        part = {"text": "**Pondering the question**", "thought": True}
+        return event({"candidates": [{"content": {"parts": [part], "role": "model"}, "index": 0}]})
+
+    def finish(self, plan: Plan, prompt: str) -> bytes:
+        return event(self._last(plan, prompt, {"parts": [{"text": ""}], "role": "model"}))
+
+    def whole(self, plan: Plan, prompt: str) -> bytes:
+        return dumps(self._last(plan, prompt, {"parts": [{"text": "".join(plan.chunks)}], "role": "model"}))
+
+    def _last(self, plan: Plan, prompt: str, content: Json) -> Json:
+        usage: Json = {"promptTokenCount": tokens(prompt), "candidatesTokenCount": len(plan.chunks)}
+        if plan.thoughts:
+            usage["thoughtsTokenCount"] = plan.thoughts * 5
+        usage["totalTokenCount"] = sum(cast(dict[str, int], usage).values())
+        rest: Json = {"usageMetadata": usage, "modelVersion": "fake", "responseId": "fake"}
+        if plan.finish == "blocked-prompt":
+            return {"promptFeedback": {"blockReason": "SAFETY"}, **rest}
+        reason = plan.finish_word or self._WORDS[plan.finish]
+        candidate: Json = {"finishReason": reason, "index": 0}
+        if plan.finish != "blocked":
+            candidate["content"] = content
+        return {"candidates": [candidate], **rest}
+
+    def error(self, code: int, message: str, retry_after: str = "", detail: str = "") -> bytes:
+        words = {
+            400: "INVALID_ARGUMENT",
+            403: "PERMISSION_DENIED",
+            404: "NOT_FOUND",
+            429: "RESOURCE_EXHAUSTED",
+        }
+        error: Json = {"code": code, "message": message, "status": words.get(code, "UNAVAILABLE")}
+        if retry_after:
+            kind = "type.googleapis.com/google.rpc.RetryInfo"
+            error["details"] = [{"@type": kind, "retryDelay": f"{retry_after}s"}]
+        elif detail:
+            error["details"] = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": detail}]
+        return dumps({"error": error})
+
+    def wrong_types(self) -> bytes:
+        return event({"candidates": [{"content": {"parts": [{"text": 42}]}, "finishReason": ["STOP"]}]})
+
+
+class OpenAI(Format):
+    _WORDS = {
+        "stop": "stop",
+        "length": "length",
+        "blocked": "content_filter",
+        "blocked-prompt": "content_filter",
+    }
+
+    def prompt(self, body: Json) -> str:
+        for message in reversed(cast(list[Json], body.get("messages") or [])):
+            if message.get("role") == "user":
+                content = message.get("content")
+                parts = cast(list[Json], content) if isinstance(content, list) else [{"text": content}]
+                return str(parts[-1].get("text") or "")
+        return ""
+
+    def text(self, plan: Plan, index: int) -> bytes:
+        return self._chunk({"content": plan.chunks[index]}, None)
+
+    def thought(self) -> bytes:
+        return self._chunk({"reasoning_content": "Pondering"}, None)
+
+    def finish(self, plan: Plan, prompt: str) -> bytes:
+        last: Json = {"object": "chat.completion.chunk", "choices": [], "usage": self._usage(plan, prompt)}
+        reason = plan.finish_word or self._WORDS[plan.finish]
+        return self._chunk({}, reason) + event(last) + b"data: [DONE]\n\n"
+
+    def whole(self, plan: Plan, prompt: str) -> bytes:
+        message = {"role": "assistant", "content": "".join(plan.chunks)}
+        choice = {
+            "index": 0,
+            "message": message,
+            "finish_reason": plan.finish_word or self._WORDS[plan.finish],
+        }
+        return dumps({"object": "chat.completion", "choices": [choice], "usage": self._usage(plan, prompt)})
+
+    def _chunk(self, delta: Json, reason: str | None) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": reason}
+        return event({"object": "chat.completion.chunk", "choices": [choice]})
+
+    def _usage(self, plan: Plan, prompt: str) -> Json:
+        output = len(plan.chunks) + plan.thoughts * 5
+        return {"prompt_tokens": tokens(prompt), "completion_tokens": output}
+
+    def error(self, code: int, message: str, retry_after: str = "", detail: str = "") -> bytes:
+        return dumps({"error": {"message": message, "type": "error", "code": detail or str(code)}})
+
+    def wrong_types(self) -> bytes:
+        return event({"choices": [{"delta": {"content": 42}, "finish_reason": ["stop"]}]})
