@@ -1,0 +1,222 @@
+"""From a DATABASE_URL to pooled connections that keep the promises on time and isolation."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from adapters.sql.failures import translated
+from chat_core.errors import StorageUnavailable
+
+_POSTGRES_SCHEMES = {"postgres", "postgresql", "postgresql+asyncpg"}
+_SQLITE_SCHEMES = {"sqlite", "sqlite+aiosqlite"}
+_FORMS = "sqlite:///path/to/file.db or postgresql://user:password@host/database"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How many connections, and how long a caller may be kept waiting, in seconds.
+
+    PostgreSQL: "away" is said within 2 s both when nothing can be opened (``acquire`` for a free place in the pool,
+    then ``connect``) and when a connection falls silent (``statement``, kept by the server, with ``grace`` more kept
+    by the client for a server that does not answer at all). SQLite: ``busy`` covers the wait for this process's
+    writer and for other processes' locks together.
+    """
+
+    pool_size: int = 10
+    acquire: float = 1.0
+    connect: float = 0.9
+    statement: float = 1.5
+    grace: float = 0.3
+    lock: float = 1.2
+    idle_in_transaction: float = 10.0
+    busy: float = 5.0
+    readers: int = 4
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def normalize_url(url: str) -> sa.URL:
+    """The everyday forms of a database URL with the driver that is used here.
+
+    ``sqlite:///file``, ``postgres://``, ``postgresql://``, each with or without that driver; unix sockets as
+    ``postgresql://user@/database?host=/directory``; ``sslmode`` as libpq has it. Raises ``ValueError`` for all else,
+    naming DATABASE_URL and never showing what is in it.
+    """
+    try:
+        parsed = sa.make_url(url.strip())
+    except (exc.ArgumentError, ValueError):
+        # Not chained: the library's error quotes the URL, with its password.
+        raise ValueError(f"DATABASE_URL is not a database URL; it looks like {_FORMS}") from None
+    if parsed.drivername in _SQLITE_SCHEMES:
+        return _sqlite_url(parsed)
+    if parsed.drivername in _POSTGRES_SCHEMES:
+        return _postgres_url(parsed)
+    raise ValueError(f"DATABASE_URL names a kind of database that is not supported; it looks like {_FORMS}")
+
+
+def _sqlite_url(url: sa.URL) -> sa.URL:
+    if not url.database or ":memory:" in url.database or url.database.startswith("file:") or url.query:
+        raise ValueError(
+            "DATABASE_URL must name an SQLite file, as in sqlite:///./chat.db: "
+            "readers and the writer have connections of their own, and a database in memory has one alone"
+        )
+    if url.host or url.username:
+        raise ValueError(
+            "DATABASE_URL has two slashes too few or too many: sqlite:///relative or sqlite:////absolute"
+        )
+    return url.set(drivername="sqlite+aiosqlite")
+
+
+def _postgres_url(url: sa.URL) -> sa.URL:
+    query = dict(url.query)
+    if "sslmode" in query:
+        query["ssl"] = query.pop("sslmode")
+    unknown = sorted(set(query) - {"host", "port", "ssl"})
+    if unknown:
+        raise ValueError(f"DATABASE_URL has parameters that are not known: {', '.join(unknown)}")
+    if not url.database:
+        raise ValueError(f"DATABASE_URL names no database; it looks like {_FORMS}")
+    return url.set(drivername="postgresql+asyncpg", query=query)
+
+
+class Database:
+    """The connections of this process. ``write`` and ``read`` are engines; ``dialect`` is their dialect's name."""
+
+    def __init__(self, url: str | sa.URL, limits: Limits = DEFAULT_LIMITS) -> None:
+        """Opens nothing yet. Raises ``ValueError`` as ``normalize_url`` does."""
+        normal = normalize_url(url) if isinstance(url, str) else url
+        self.url = normal
+        self.limits = limits
+        self.dialect = normal.get_backend_name()
+        if self.dialect == "sqlite":
+            self.write = _sqlite_engine(normal, limits, readonly=False)
+            self.read = _sqlite_engine(normal, limits, readonly=True)
+        else:
+            self.write = _postgres_engine(normal, limits)
+            # At READ COMMITTED each statement sees a moment of its own anyway: a BEGIN and a ROLLBACK around reads
+            # would cost two round trips and promise nothing more.
+            self.read = self.write.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def begin(self, engine: AsyncEngine) -> AsyncConnection:
+        """A connection with a transaction begun. Raises ``StorageUnavailable`` within the limits."""
+        clock = asyncio.get_running_loop().time
+        asked = clock()
+        connection = engine.connect()
+        try:
+            await connection.start()
+            waited = clock() - asked
+            if self.dialect == "sqlite" and waited > 0.1:
+                # Whoever waited for this process's writer has that much less time to wait for other processes.
+                left = max(0, round((self.limits.busy - waited) * 1000))
+                await connection.execution_options(busy_ms=left)
+            await connection.begin()
+        except BaseException as error:
+            await asyncio.shield(asyncio.ensure_future(connection.close()))
+            if isinstance(error, Exception) and (away := translated(error)) is not None:
+                raise away from error
+            raise
+        return connection
+
+    async def ping(self, within: float = 1.0) -> None:
+        """Raises ``StorageUnavailable`` where the database does not answer within so many seconds."""
+        try:
+            async with asyncio.timeout(within):
+                connection = await self.begin(self.read)
+                try:
+                    await connection.exec_driver_sql("SELECT 1")
+                finally:
+                    await connection.close()
+        except StorageUnavailable:
+            raise
+        except Exception as error:
+            raise StorageUnavailable from error
+
+    async def close(self) -> None:
+        """Close every connection that is not in use; those in use are closed when they come back."""
+        await self.read.dispose()
+        await self.write.dispose()
+
+
+def _sqlite_engine(url: sa.URL, limits: Limits, *, readonly: bool) -> AsyncEngine:
+    """SQLite has one writer at a time, so there is one connection for it: the transactions of this process queue up
+    in asyncio, in order, and only other processes are met inside SQLite, which knows no order."""
+    busy_ms = round(limits.busy * 1000)
+    engine = create_async_engine(
+        url,
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=limits.readers if readonly else 1,
+        max_overflow=0,
+        pool_timeout=limits.busy,
+        # Closing a connection rolls back what is open; the pool's own rollback on top would be a trip to the
+        # connection's thread for nothing.
+        pool_reset_on_return=None,
+        connect_args={"timeout": limits.busy},
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # sqlite3 begins nothing by itself: ``begin`` does
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA synchronous=FULL")
+        if readonly:
+            cursor.execute("PRAGMA query_only=ON")
+        else:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        wanted = connection.get_execution_options().get("busy_ms", busy_ms)
+        if connection.info.get("busy_ms", busy_ms) != wanted:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={wanted}")
+            connection.info["busy_ms"] = wanted
+        # A transaction that reads first and then writes fails at once when another wrote in between, whatever the
+        # time-out: one that may write takes the lock before it looks.
+        connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _postgres_engine(url: sa.URL, limits: Limits) -> AsyncEngine:
+    def milliseconds(seconds: float) -> str:
+        return str(round(seconds * 1000))
+
+    engine = create_async_engine(
+        url,
+        isolation_level="READ COMMITTED",
+        pool_size=limits.pool_size,
+        max_overflow=0,
+        pool_timeout=limits.acquire,
+        # The connection used last is the one with the warmest caches, and the others may grow idle.
+        pool_use_lifo=True,
+        connect_args={
+            "timeout": limits.connect,
+            "command_timeout": limits.statement + limits.grace,
+            "server_settings": {
+                "application_name": "chat-api",
+                "timezone": "UTC",
+                # Statements here touch few rows: compiling one would cost more than running it.
+                "jit": "off",
+                "statement_timeout": milliseconds(limits.statement),
+                "lock_timeout": milliseconds(limits.lock),
+                "idle_in_transaction_session_timeout": milliseconds(limits.idle_in_transaction),
+            },
+        },
+    )
+
+    # What pool_pre_ping does, without its three round trips: asyncio tells the driver when the server hangs up, so a
+    # restart is seen without asking. A peer that vanished silently would not answer a ping either; the client's
+    # time-out on statements is for that.
+    @event.listens_for(engine.sync_engine, "checkout")
+    def refuse_dead(connection: Any, _record: object, _proxy: object) -> None:
+        if connection.driver_connection.is_closed():
+            raise exc.DisconnectionError
+
+    return engine

@@ -1,0 +1,183 @@
+"""Messages: one row is the message as it is now, and its creation in the room's log."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from adapters.sql.failures import account_is_gone, violated
+from adapters.sql.statements import SqlStatements
+from adapters.sql.tables import messages, users
+from chat_core.domain.ids import MessageId, RoomId, UserId
+from chat_core.domain.message import AI_NAME, DELETED_NAME, Message, MessageKind, MessageStatus
+from chat_core.errors import NotAuthenticated
+from chat_core.ports.storage import DuplicateMessage, MessagePage, Messages, StoredSend
+
+_FIELDS = (
+    messages.c.id,
+    messages.c.m_id,
+    messages.c.seq,
+    messages.c.content,
+    messages.c.user_id,
+    messages.c.room_id,
+    messages.c.message_type,
+    messages.c.created_at,
+    messages.c.reply_to,
+    messages.c.edited_at,
+    messages.c.status,
+)
+_NAMED = messages.outerjoin(users, users.c.id == messages.c.user_id)
+_SELECT = sa.select(*_FIELDS, users.c.username).select_from(_NAMED)
+_IN_ROOM = messages.c.room_id == sa.bindparam("of_room", type_=sa.Uuid)
+
+_ADD = sa.insert(messages)
+_GET = _SELECT.where(messages.c.id == sa.bindparam("of_message"))
+_SENT = _SELECT.add_columns(messages.c.fingerprint).where(
+    _IN_ROOM, messages.c.user_id == sa.bindparam("of_user"), messages.c.m_id == sa.bindparam("key")
+)
+_SAVE = (
+    sa.update(messages)
+    .where(messages.c.id == sa.bindparam("of_message"))
+    .values(
+        content=sa.bindparam("new_content"),
+        edited_at=sa.bindparam("new_edited_at"),
+        status=sa.bindparam("new_status"),
+    )
+)
+_CONTEXT = (
+    _SELECT.where(_IN_ROOM, messages.c.seq <= sa.bindparam("up_to"), messages.c.status != "deleted")
+    .order_by(messages.c.seq.desc())
+    .limit(sa.bindparam("at_most", type_=sa.Integer))
+)
+_NEWEST = (
+    _SELECT.where(_IN_ROOM).order_by(messages.c.seq.desc()).limit(sa.bindparam("at_most", type_=sa.Integer))
+)
+
+
+def _around() -> sa.Executable:
+    """Both sides of a place in one statement, each by the index and no further than asked for."""
+    place = sa.bindparam("place", type_=sa.BigInteger)
+    below = (
+        _SELECT.where(_IN_ROOM, messages.c.seq < place)
+        .order_by(messages.c.seq.desc())
+        .limit(sa.bindparam("below", type_=sa.Integer))
+        .subquery("below")
+    )
+    above = (
+        _SELECT.where(_IN_ROOM, messages.c.seq >= place)
+        .order_by(messages.c.seq)
+        .limit(sa.bindparam("above", type_=sa.Integer))
+        .subquery("above")
+    )
+    return sa.union_all(sa.select(below), sa.select(above))
+
+
+_AROUND = _around()
+
+
+def message_of(row: sa.Row[Any]) -> Message:
+    kind = MessageKind(row.message_type)
+    return Message(
+        id=row.id,
+        m_id=row.m_id,
+        seq=row.seq,
+        content=row.content,
+        user_id=row.user_id,
+        room_id=row.room_id,
+        kind=kind,
+        username=AI_NAME if kind is MessageKind.AI else row.username or DELETED_NAME,
+        created_at=row.created_at,
+        reply_to=row.reply_to,
+        edited_at=row.edited_at,
+        status=MessageStatus(row.status),
+    )
+
+
+class SqlMessages(Messages):
+    def __init__(self, statements: SqlStatements) -> None:
+        self._statements = statements
+
+    async def add(self, message: Message, fingerprint: bytes) -> None:
+        try:
+            await self._statements.run(
+                _ADD,
+                {
+                    "id": message.id,
+                    "m_id": message.m_id,
+                    "room_id": message.room_id,
+                    "seq": message.seq,
+                    "user_id": message.user_id,
+                    "message_type": message.kind.value,
+                    "content": message.content,
+                    "fingerprint": fingerprint,
+                    "created_at": message.created_at,
+                    "reply_to": message.reply_to,
+                    "edited_at": message.edited_at,
+                    "status": message.status.value,
+                },
+            )
+        except exc.IntegrityError as error:
+            if violated(error) == "uq_messages_room_id_user_id_m_id":
+                raise DuplicateMessage from error
+            if message.user_id is not None and account_is_gone(error):
+                raise NotAuthenticated from error
+            raise
+
+    async def get(self, message_id: MessageId) -> Message | None:
+        row = await self._statements.row(_GET, {"of_message": message_id})
+        return None if row is None else message_of(row)
+
+    async def sent(self, room_id: RoomId, user_id: UserId, m_id: str) -> StoredSend | None:
+        row = await self._statements.row(_SENT, {"of_room": room_id, "of_user": user_id, "key": m_id})
+        return None if row is None else StoredSend(message=message_of(row), fingerprint=row.fingerprint)
+
+    async def save(self, message: Message) -> None:
+        await self._statements.run(
+            _SAVE,
+            {
+                "of_message": message.id,
+                "new_content": message.content,
+                "new_edited_at": message.edited_at,
+                "new_status": message.status.value,
+            },
+        )
+
+    async def page(
+        self,
+        room_id: RoomId,
+        limit: int,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        around: int | None = None,
+    ) -> MessagePage:
+        if before is not None:
+            return await self._beside(room_id, before, below=limit, above=0)
+        if after is not None:
+            return await self._beside(room_id, after + 1, below=0, above=limit)
+        if around is not None:
+            return await self._beside(room_id, around, below=limit // 2, above=limit - limit // 2)
+        rows = await self._statements.rows(_NEWEST, {"of_room": room_id, "at_most": limit + 1})
+        newest = [message_of(row) for row in reversed(rows[:limit])]
+        return MessagePage(messages=newest, has_older=len(rows) > limit, has_newer=False)
+
+    async def _beside(self, room_id: RoomId, place: int, *, below: int, above: int) -> MessagePage:
+        """So many below a place, and so many from it on; one more of each tells whether there are more."""
+        rows = await self._statements.rows(
+            _AROUND, {"of_room": room_id, "place": place, "below": below + 1, "above": above + 1}
+        )
+        found = sorted(rows, key=lambda row: row.seq)
+        older = [row for row in found if row.seq < place]
+        newer = [row for row in found if row.seq >= place]
+        return MessagePage(
+            messages=[
+                message_of(row) for row in (*older[len(older) - min(below, len(older)) :], *newer[:above])
+            ],
+            has_older=len(older) > below,
+            has_newer=len(newer) > above,
+        )
+
+    async def context(self, room_id: RoomId, up_to: int, limit: int) -> Sequence[Message]:
+        rows = await self._statements.rows(_CONTEXT, {"of_room": room_id, "up_to": up_to, "at_most": limit})
+        return [message_of(row) for row in reversed(rows)]

@@ -1,0 +1,267 @@
+"""Answers in the making. Each change is one statement that also decides whether it may be made."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from adapters.sql.clock import database_now_ms
+from adapters.sql.statements import SqlStatements
+from adapters.sql.tables import UNFINISHED, attempts, replies
+from chat_core.domain.ids import MessageId, ReplyId, RoomId
+from chat_core.domain.reply import Attempt, Reply, ReplyStatus
+from chat_core.ports.storage import Replies
+
+_COLUMNS = (
+    replies.c.id,
+    replies.c.room_id,
+    replies.c.prompt_id,
+    replies.c.asked_by,
+    replies.c.created_at,
+    replies.c.deadline_at,
+    replies.c.try_number,
+    replies.c.status,
+    replies.c.epoch,
+    replies.c.attempts,
+    replies.c.crashes,
+    replies.c.stop_requested,
+    replies.c.message_id,
+    replies.c.provider,
+    replies.c.model,
+    replies.c.finish_reason,
+    replies.c.error_code,
+    replies.c.input_tokens,
+    replies.c.output_tokens,
+    replies.c.wasted_tokens,
+    replies.c.finished_at,
+)
+_THIS = replies.c.id == sa.bindparam("of_reply")
+_RUNNING = replies.c.status == "running"
+_IN_EPOCH = sa.and_(_THIS, _RUNNING, replies.c.epoch == sa.bindparam("in_epoch"))
+_FREE = sa.or_(replies.c.status == "queued", sa.and_(_RUNNING, replies.c.lease_until <= database_now_ms()))
+_LEASED = database_now_ms() + sa.bindparam("lease_ms", type_=sa.BigInteger)
+
+_ADD = sa.insert(replies)
+_GET = sa.select(*_COLUMNS).where(_THIS)
+_NEWEST = (
+    sa.select(*_COLUMNS)
+    .where(replies.c.prompt_id == sa.bindparam("of_prompt"))
+    .order_by(replies.c.try_number.desc())
+    .limit(1)
+)
+_UNFINISHED = (
+    sa.select(*_COLUMNS)
+    .where(replies.c.room_id == sa.bindparam("of_room"), UNFINISHED)
+    .order_by(replies.c.created_at, replies.c.id)
+)
+_DUE = (
+    sa.select(replies.c.id)
+    .where(UNFINISHED, _FREE)
+    .order_by(replies.c.created_at, replies.c.id)
+    .limit(sa.bindparam("at_most", type_=sa.Integer))
+)
+_CLAIM = (
+    sa.update(replies)
+    .where(_THIS, _FREE)
+    .values(
+        status="running",
+        epoch=replies.c.epoch + 1,
+        # The right-hand sides see the row as it was: running means that its maker's lease ran out.
+        crashes=replies.c.crashes + sa.case((_RUNNING, 1), else_=0),
+        lease_until=_LEASED,
+    )
+    .returning(*_COLUMNS)
+)
+_EXTEND = sa.update(replies).where(_IN_EPOCH).values(lease_until=_LEASED).returning(*_COLUMNS)
+_COUNT_ATTEMPT = sa.update(replies).where(_IN_EPOCH).values(attempts=replies.c.attempts + 1)
+_ADD_ATTEMPT = sa.insert(attempts)
+_END_ATTEMPT = (
+    sa.update(attempts)
+    .where(attempts.c.reply_id == sa.bindparam("of_reply"), attempts.c.number == sa.bindparam("numbered"))
+    .values(
+        ended_at=sa.bindparam("new_ended_at"),
+        outcome=sa.bindparam("new_outcome"),
+        input_tokens=sa.bindparam("new_input_tokens"),
+        output_tokens=sa.bindparam("new_output_tokens"),
+    )
+)
+_ATTEMPTS = (
+    sa.select(attempts).where(attempts.c.reply_id == sa.bindparam("of_reply")).order_by(attempts.c.number)
+)
+_FINISH = (
+    sa.update(replies)
+    .where(_THIS, UNFINISHED, replies.c.epoch <= sa.bindparam("in_epoch"))
+    .values(
+        status=sa.bindparam("new_status"),
+        message_id=sa.bindparam("new_message_id"),
+        provider=sa.bindparam("new_provider"),
+        model=sa.bindparam("new_model"),
+        finish_reason=sa.bindparam("new_finish_reason"),
+        error_code=sa.bindparam("new_error_code"),
+        input_tokens=sa.bindparam("new_input_tokens"),
+        output_tokens=sa.bindparam("new_output_tokens"),
+        wasted_tokens=sa.bindparam("new_wasted_tokens"),
+        finished_at=sa.bindparam("new_finished_at"),
+        lease_until=sa.null(),
+    )
+)
+
+
+def reply_of(row: sa.Row[Any]) -> Reply:
+    return Reply(
+        id=row.id,
+        room_id=row.room_id,
+        prompt_id=row.prompt_id,
+        asked_by=row.asked_by,
+        created_at=row.created_at,
+        deadline_at=row.deadline_at,
+        try_number=row.try_number,
+        status=ReplyStatus(row.status),
+        epoch=row.epoch,
+        attempts=row.attempts,
+        crashes=row.crashes,
+        stop_requested=row.stop_requested,
+        message_id=row.message_id,
+        provider=row.provider,
+        model=row.model,
+        finish_reason=row.finish_reason,
+        error_code=row.error_code,
+        input_tokens=row.input_tokens,
+        output_tokens=row.output_tokens,
+        wasted_tokens=row.wasted_tokens,
+        finished_at=row.finished_at,
+    )
+
+
+def attempt_of(row: sa.Row[Any]) -> Attempt:
+    return Attempt(
+        reply_id=row.reply_id,
+        number=row.number,
+        epoch=row.epoch,
+        provider=row.provider,
+        model=row.model,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        outcome=row.outcome,
+        input_tokens=row.input_tokens,
+        output_tokens=row.output_tokens,
+    )
+
+
+def _lease_ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+class SqlReplies(Replies):
+    def __init__(self, statements: SqlStatements) -> None:
+        self._statements = statements
+
+    async def add(self, reply: Reply) -> None:
+        await self._statements.run(
+            _ADD,
+            {
+                "id": reply.id,
+                "room_id": reply.room_id,
+                "prompt_id": reply.prompt_id,
+                "asked_by": reply.asked_by,
+                "created_at": reply.created_at,
+                "deadline_at": reply.deadline_at,
+                "try_number": reply.try_number,
+                "status": reply.status.value,
+                "epoch": reply.epoch,
+                "attempts": reply.attempts,
+                "crashes": reply.crashes,
+                "stop_requested": reply.stop_requested,
+                "message_id": reply.message_id,
+                "provider": reply.provider,
+                "model": reply.model,
+                "finish_reason": reply.finish_reason,
+                "error_code": reply.error_code,
+                "input_tokens": reply.input_tokens,
+                "output_tokens": reply.output_tokens,
+                "wasted_tokens": reply.wasted_tokens,
+                "finished_at": reply.finished_at,
+            },
+        )
+
+    async def get(self, reply_id: ReplyId) -> Reply | None:
+        return await self._one(_GET, {"of_reply": reply_id})
+
+    async def newest_for(self, prompt_id: MessageId) -> Reply | None:
+        return await self._one(_NEWEST, {"of_prompt": prompt_id})
+
+    async def unfinished_in(self, room_id: RoomId) -> Sequence[Reply]:
+        return [reply_of(row) for row in await self._statements.rows(_UNFINISHED, {"of_room": room_id})]
+
+    async def claim(self, reply_id: ReplyId, lease: float) -> Reply | None:
+        return await self._one(_CLAIM, {"of_reply": reply_id, "lease_ms": _lease_ms(lease)})
+
+    async def extend(self, reply_id: ReplyId, epoch: int, lease: float) -> Reply | None:
+        return await self._one(
+            _EXTEND, {"of_reply": reply_id, "in_epoch": epoch, "lease_ms": _lease_ms(lease)}
+        )
+
+    async def begin_attempt(self, attempt: Attempt) -> bool:
+        if not await self._statements.run(
+            _COUNT_ATTEMPT, {"of_reply": attempt.reply_id, "in_epoch": attempt.epoch}
+        ):
+            return False
+        await self._statements.run(
+            _ADD_ATTEMPT,
+            {
+                "reply_id": attempt.reply_id,
+                "number": attempt.number,
+                "epoch": attempt.epoch,
+                "provider": attempt.provider,
+                "model": attempt.model,
+                "started_at": attempt.started_at,
+                "ended_at": attempt.ended_at,
+                "outcome": attempt.outcome,
+                "input_tokens": attempt.input_tokens,
+                "output_tokens": attempt.output_tokens,
+            },
+        )
+        return True
+
+    async def end_attempt(self, attempt: Attempt) -> None:
+        await self._statements.run(
+            _END_ATTEMPT,
+            {
+                "of_reply": attempt.reply_id,
+                "numbered": attempt.number,
+                "new_ended_at": attempt.ended_at,
+                "new_outcome": attempt.outcome,
+                "new_input_tokens": attempt.input_tokens,
+                "new_output_tokens": attempt.output_tokens,
+            },
+        )
+
+    async def attempts(self, reply_id: ReplyId) -> Sequence[Attempt]:
+        return [attempt_of(row) for row in await self._statements.rows(_ATTEMPTS, {"of_reply": reply_id})]
+
+    async def finish(self, reply: Reply) -> bool:
+        changed = await self._statements.run(
+            _FINISH,
+            {
+                "of_reply": reply.id,
+                "in_epoch": reply.epoch,
+                "new_status": reply.status.value,
+                "new_message_id": reply.message_id,
+                "new_provider": reply.provider,
+                "new_model": reply.model,
+                "new_finish_reason": reply.finish_reason,
+                "new_error_code": reply.error_code,
+                "new_input_tokens": reply.input_tokens,
+                "new_output_tokens": reply.output_tokens,
+                "new_wasted_tokens": reply.wasted_tokens,
+                "new_finished_at": reply.finished_at,
+            },
+        )
+        return changed == 1
+
+    async def due(self, limit: int) -> Sequence[ReplyId]:
+        return [ReplyId(row.id) for row in await self._statements.rows(_DUE, {"at_most": limit})]
+
+    async def _one(self, statement: sa.Executable, parameters: dict[str, Any]) -> Reply | None:
+        row = await self._statements.row(statement, parameters)
+        return None if row is None else reply_of(row)

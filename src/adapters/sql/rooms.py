@@ -1,0 +1,220 @@
+"""Rooms, their members, and the counter that numbers each room's log."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from adapters.sql import members
+from adapters.sql.failures import account_is_gone
+from adapters.sql.members import MEMBER_COLUMNS, membership_of, membership_values
+from adapters.sql.room_list import RoomList, cursor_of
+from adapters.sql.statements import SqlStatements
+from adapters.sql.tables import log_entries, memberships, messages, rooms, users
+from chat_core.domain.ids import RoomId, UserId
+from chat_core.domain.room import AIMode, Door, LogEntry, Membership, Room, RoomAI, Visibility, WhenBusy
+from chat_core.errors import NotAuthenticated
+from chat_core.ports.storage import RoomCursor, RoomPage, Rooms
+
+_COLUMNS = (
+    rooms.c.id,
+    rooms.c.name,
+    rooms.c.description,
+    rooms.c.created_by,
+    rooms.c.created_at,
+    rooms.c.visibility,
+    rooms.c.last_seq,
+    rooms.c.message_count,
+    rooms.c.last_activity_at,
+    rooms.c.ai_mode,
+    rooms.c.ai_model,
+    rooms.c.ai_system_prompt,
+    rooms.c.ai_temperature,
+    rooms.c.ai_max_output_tokens,
+    rooms.c.ai_busy,
+)
+_HERE = sa.and_(rooms.c.id == sa.bindparam("of_room"), rooms.c.deleted_at.is_(None))
+_OF_USER = sa.bindparam("of_user", type_=sa.Uuid)
+
+_ADD = sa.insert(rooms)
+_ADD_MEMBER = sa.insert(memberships)
+_ADD_ENTRY = sa.insert(log_entries)
+_DOOR = (
+    sa.select(*_COLUMNS, *MEMBER_COLUMNS)
+    .select_from(
+        rooms.outerjoin(
+            memberships, sa.and_(memberships.c.room_id == rooms.c.id, memberships.c.user_id == _OF_USER)
+        ).outerjoin(users, users.c.id == memberships.c.user_id)
+    )
+    .where(_HERE)
+)
+_ADVANCE = (
+    sa.update(rooms)
+    .where(_HERE)
+    .values(
+        last_seq=rooms.c.last_seq + 1,
+        message_count=rooms.c.message_count + sa.bindparam("more", type_=sa.BigInteger),
+        last_activity_at=sa.bindparam("now", type_=rooms.c.last_activity_at.type),
+    )
+    .returning(*_COLUMNS)
+)
+_SAVE = (
+    sa.update(rooms)
+    .where(_HERE)
+    .values(
+        {
+            column: sa.bindparam(f"new_{column.name}", type_=column.type)
+            for column in (
+                rooms.c.name,
+                rooms.c.description,
+                rooms.c.visibility,
+                rooms.c.ai_mode,
+                rooms.c.ai_model,
+                rooms.c.ai_system_prompt,
+                rooms.c.ai_temperature,
+                rooms.c.ai_max_output_tokens,
+                rooms.c.ai_busy,
+            )
+        }
+    )
+)
+_DELETE = sa.update(rooms).where(_HERE).values(deleted_at=sa.bindparam("now")).returning(rooms.c.last_seq)
+#: So many texts are wiped by one statement: a room of any size stays within the statements' time-out.
+_WIPED_AT_ONCE = 5_000
+_WIPE = (
+    sa.update(messages)
+    .where(
+        messages.c.room_id == sa.bindparam("of_room"),
+        messages.c.seq > sa.bindparam("above"),
+        messages.c.seq <= sa.bindparam("up_to"),
+    )
+    .values(content="", status="deleted")
+)
+_LIST = RoomList(*_COLUMNS)
+
+
+def room_of(row: sa.Row[Any]) -> Room:
+    return Room(
+        id=row.id,
+        name=row.name,
+        description=row.description,
+        created_by=row.created_by,
+        created_at=row.created_at,
+        visibility=Visibility(row.visibility),
+        last_seq=row.last_seq,
+        message_count=row.message_count,
+        last_activity_at=row.last_activity_at,
+        ai=RoomAI(
+            mode=AIMode(row.ai_mode),
+            model=row.ai_model,
+            system_prompt=row.ai_system_prompt,
+            temperature=row.ai_temperature,
+            max_output_tokens=row.ai_max_output_tokens,
+            busy=WhenBusy(row.ai_busy),
+        ),
+    )
+
+
+def _changeable(room: Room) -> dict[str, Any]:
+    return {
+        "name": room.name,
+        "description": room.description,
+        "visibility": room.visibility.value,
+        "ai_mode": room.ai.mode.value,
+        "ai_model": room.ai.model,
+        "ai_system_prompt": room.ai.system_prompt,
+        "ai_temperature": room.ai.temperature,
+        "ai_max_output_tokens": room.ai.max_output_tokens,
+        "ai_busy": room.ai.busy.value,
+    }
+
+
+class SqlRooms(Rooms):
+    def __init__(self, statements: SqlStatements) -> None:
+        self._statements = statements
+
+    async def add(self, room: Room, owner: Membership) -> None:
+        fixed = {
+            "id": room.id,
+            "created_by": room.created_by,
+            "created_at": room.created_at,
+            "last_seq": room.last_seq,
+            "message_count": room.message_count,
+            "last_activity_at": room.last_activity_at,
+        }
+        try:
+            await self._statements.run(_ADD, fixed | _changeable(room))
+            await self._statements.run(_ADD_MEMBER, membership_values(owner))
+        except exc.IntegrityError as error:
+            if account_is_gone(error):
+                raise NotAuthenticated from error
+            raise
+
+    async def door(self, room_id: RoomId, user_id: UserId) -> Door | None:
+        row = await self._statements.row(_DOOR, {"of_room": room_id, "of_user": user_id})
+        if row is None:
+            return None
+        membership = None if row.role is None else membership_of(row, room_id, user_id)
+        return Door(room=room_of(row), user_id=user_id, membership=membership)
+
+    async def advance(
+        self, room_id: RoomId, user_id: UserId, *, at: datetime, messages: int = 0
+    ) -> Door | None:
+        row = await self._statements.row(_ADVANCE, {"of_room": room_id, "more": messages, "now": at})
+        if row is None:
+            return None
+        # In a statement of its own: at READ COMMITTED the UPDATE sees memberships as they were before it waited for
+        # the lock, and only what begins after it sees what the one before us in the queue has changed.
+        membership = await self.membership(room_id, user_id)
+        return Door(room=room_of(row), user_id=user_id, membership=membership)
+
+    async def save(self, room: Room) -> None:
+        values = {f"new_{name}": value for name, value in _changeable(room).items()}
+        await self._statements.run(_SAVE, values | {"of_room": room.id})
+
+    async def delete(self, room_id: RoomId, at: datetime) -> None:
+        row = await self._statements.row(_DELETE, {"of_room": room_id, "now": at})
+        if row is None:
+            return
+        for above in range(0, row.last_seq, _WIPED_AT_ONCE):
+            await self._statements.run(
+                _WIPE, {"of_room": room_id, "above": above, "up_to": above + _WIPED_AT_ONCE}
+            )
+
+    async def visible_to(self, user_id: UserId, limit: int, after: RoomCursor | None) -> RoomPage:
+        rows = await self._statements.rows(*_LIST.query(user_id, limit, after))
+        # One row without a room carries the total alone.
+        found = [row for row in rows if row.id is not None]
+        more = len(found) > limit
+        page = found[:limit]
+        return RoomPage(
+            rooms=[room_of(row) for row in page],
+            total=rows[0].total,
+            next_cursor=cursor_of(page[-1]) if more else None,
+        )
+
+    async def members(self, room_id: RoomId) -> Sequence[Membership]:
+        rows = await self._statements.rows(members.ACTIVE, {"of_room": room_id})
+        return [membership_of(row, room_id, row.user_id) for row in rows]
+
+    async def membership(self, room_id: RoomId, user_id: UserId) -> Membership | None:
+        row = await self._statements.row(members.GET, {"of_room": room_id, "of_user": user_id})
+        return None if row is None else membership_of(row, room_id, user_id)
+
+    async def save_membership(self, membership: Membership) -> None:
+        await self._statements.run(members.UPSERT[self._statements.dialect], membership_values(membership))
+
+    async def add_entry(self, entry: LogEntry) -> None:
+        await self._statements.run(
+            _ADD_ENTRY,
+            {
+                "room_id": entry.room_id,
+                "seq": entry.seq,
+                "kind": entry.kind.value,
+                "created_at": entry.created_at,
+                "message_id": entry.message_id,
+                "user_id": entry.user_id,
+            },
+        )

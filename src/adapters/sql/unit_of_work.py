@@ -1,0 +1,65 @@
+"""Transactions."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from adapters.sql.engine import Database
+from adapters.sql.messages import SqlMessages
+from adapters.sql.replies import SqlReplies
+from adapters.sql.rooms import SqlRooms
+from adapters.sql.statements import SqlStatements
+from adapters.sql.users import SqlUsers
+from chat_core.ports.storage import Transaction, UnitOfWork
+
+
+class SqlTransaction(Transaction):
+    """One transaction on one connection."""
+
+    def __init__(self, statements: SqlStatements) -> None:
+        self._statements = statements
+        self._users = SqlUsers(statements)
+        self._rooms = SqlRooms(statements)
+        self._messages = SqlMessages(statements)
+        self._replies = SqlReplies(statements)
+
+    @property
+    def users(self) -> SqlUsers:
+        return self._users
+
+    @property
+    def rooms(self) -> SqlRooms:
+        return self._rooms
+
+    @property
+    def messages(self) -> SqlMessages:
+        return self._messages
+
+    @property
+    def replies(self) -> SqlReplies:
+        return self._replies
+
+    async def commit(self) -> None:
+        await self._statements.commit()
+
+
+class SqlUnitOfWork(UnitOfWork):
+    """Opens transactions on a database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __call__(self) -> AbstractAsyncContextManager[SqlTransaction]:
+        return self._transaction(self._database.write)
+
+    def read(self) -> AbstractAsyncContextManager[SqlTransaction]:
+        return self._transaction(self._database.read)
+
+    @asynccontextmanager
+    async def _transaction(self, engine: AsyncEngine) -> AsyncIterator[SqlTransaction]:
+        statements = SqlStatements(await self._database.begin(engine))
+        try:
+            yield SqlTransaction(statements)
+        finally:
+            await statements.leave()
