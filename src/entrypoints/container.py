@@ -130,9 +130,7 @@ class Container(containers.DeclarativeContainer):
     create_room = providers.Singleton(rooms.CreateRoom, uow=uow)
     list_rooms = providers.Singleton(rooms.ListRooms, uow=uow)
     read_room = providers.Singleton(rooms.ReadRoom, uow=uow)
-    update_room = providers.Singleton(
-        rooms.UpdateRoom, uow=uow, models=providers.Callable(_offered, model)
-    )
+    update_room = providers.Singleton(rooms.UpdateRoom, uow=uow, models=providers.Callable(_offered, model))
     delete_room = providers.Singleton(rooms.DeleteRoom, uow=uow, feed=feed)
     list_members = providers.Singleton(rooms.ListMembers, uow=uow)
     add_member = providers.Singleton(rooms.AddMember, uow=uow)

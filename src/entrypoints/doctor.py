@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from chat_core.errors import StorageUnavailable
-from chat_core.ports.language_model import CheckableModel, ClosableModel, ModelCheck
+from chat_core.ports.language_model import CheckableModel, ClosableModel, LanguageModel, ModelCheck
 from entrypoints.container import Container, build_container, schema_state
 from entrypoints.settings import Settings, SettingsError
 
@@ -60,7 +60,7 @@ def _redis(settings: Settings) -> Finding:
 
 
 async def _model(container: Container) -> Finding:
-    model = container.model()
+    model: LanguageModel = container.model()
     name = container.settings().llm
     if not isinstance(model, CheckableModel):
         return Finding("LLM", "note", f"{name}: this provider cannot be asked")

@@ -139,7 +139,16 @@ class _Reader:
         return self._read(name, default, parse, f"a whole number from {least} to {most}")
 
     def flag(self, name: str, *, default: bool) -> bool:
-        words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+        words = {
+            "true": True,
+            "1": True,
+            "yes": True,
+            "on": True,
+            "false": False,
+            "0": False,
+            "no": False,
+            "off": False,
+        }
 
         def parse(value: str) -> bool:
             if value.lower() not in words:
@@ -167,8 +176,10 @@ class _Reader:
     def origins(self, name: str) -> tuple[str, ...]:
         def parse(value: str) -> tuple[str, ...]:
             origins = tuple(origin.strip() for origin in value.split(",") if origin.strip())
-            if not all(re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?", o)
-                       for o in origins):
+            if not all(
+                re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?", o)
+                for o in origins
+            ):
                 raise ValueError
             return origins
 

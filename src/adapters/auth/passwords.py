@@ -62,7 +62,7 @@ class CryptContextPasswords(Passwords):
         future.add_done_callback(self._done)
         return await future
 
-    def _done(self, future: "asyncio.Future[T]") -> None:
+    def _done(self, _: "asyncio.Future[T]") -> None:
         self._pending -= 1
 
     def close(self) -> None:

@@ -218,9 +218,8 @@ class MemoryMessages(Messages):
         for seq in range(up_to, 0, -1):
             if len(found) == limit:
                 break
-            for message in await self._walk(room_id, range(seq, seq + 1), 1):
-                if message.status is not MessageStatus.DELETED:
-                    found.append(message)
+            here = await self._walk(room_id, range(seq, seq + 1), 1)
+            found.extend(message for message in here if message.status is not MessageStatus.DELETED)
         return found[::-1]
 
 
@@ -250,9 +249,7 @@ class MemoryRooms(Rooms):
         membership = await self.membership(room_id, user_id) if user_id else None
         return Door(room=room, user_id=user_id, membership=membership)
 
-    async def advance(
-        self, room_id: RoomId, user_id: UserId | None, *, at: datetime, messages: int = 0
-    ) -> Door | None:
+    async def advance(self, room_id: RoomId, user_id: UserId | None, *, at: datetime, messages: int = 0) -> Door | None:
         room = await self.get(room_id)
         if room is None:
             return None
@@ -270,9 +267,7 @@ class MemoryRooms(Rooms):
         if known is not None:
             self._rooms.put(
                 room.id,
-                replace(
-                    known, name=room.name, description=room.description, visibility=room.visibility, ai=room.ai
-                ),
+                replace(known, name=room.name, description=room.description, visibility=room.visibility, ai=room.ai),
             )
 
     async def delete(self, room_id: RoomId, at: datetime) -> None:
@@ -285,7 +280,9 @@ class MemoryRooms(Rooms):
         rooms.sort(key=lambda room: (room.last_activity_at, room.id), reverse=True)
         rest = rooms
         if after is not None:
-            rest = [room for room in rooms if (room.last_activity_at, room.id) < (after.last_activity_at, after.room_id)]
+            rest = [
+                room for room in rooms if (room.last_activity_at, room.id) < (after.last_activity_at, after.room_id)
+            ]
         page = rest[:limit]
         more = len(rest) > limit
         cursor = RoomCursor(last_activity_at=page[-1].last_activity_at, room_id=page[-1].id) if more else None

@@ -22,7 +22,7 @@ _last = 0
 
 def uuid7() -> UUID:
     """A new UUIDv7. Within a process each is larger than the one before (RFC 9562, section 6.2, method 3)."""
-    global _last  # noqa: PLW0603 - the one counter of the process
+    global _last
     # 48 bits of milliseconds and 12 bits of their fraction make one rising number.
     moment = time.time_ns() * 4096 // 1_000_000
     with _lock:

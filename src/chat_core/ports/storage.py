@@ -14,7 +14,7 @@ from chat_core.domain.room import Door, LogEntry, Membership, Room
 from chat_core.domain.user import User
 
 
-class DuplicateMessage(Exception):  # noqa: N818 - a finding that the use case acts on, not a failure
+class DuplicateMessage(Exception):
     """A message with this (room, sender, m_id) is stored already. The transaction can only be left."""
 
 
@@ -89,9 +89,7 @@ class Rooms(Protocol):
         """The room as this person finds it; ``None`` where there is no such room, or it was deleted."""
 
     @abstractmethod
-    async def advance(
-        self, room_id: RoomId, user_id: UserId | None, *, at: datetime, messages: int = 0
-    ) -> Door | None:
+    async def advance(self, room_id: RoomId, user_id: UserId | None, *, at: datetime, messages: int = 0) -> Door | None:
         """Take the next place in the room's log, and add ``messages`` to its count. The AI has no ``user_id``.
 
         The door that comes back shows the room with ``last_seq`` being the place taken, and the person's standing as

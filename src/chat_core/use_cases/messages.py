@@ -219,7 +219,8 @@ class DeleteMessage:
             await tx.messages.save(message)
             await tx.rooms.add_entry(_entry(door, EventKind.MESSAGE_DELETED, message, at))
             reply = await tx.replies.newest_for(message_id)
-            ended = await cancel_unfinished(tx, [reply], at) if reply and not reply.final else []
+            unfinished = [reply] if reply is not None and not reply.final else []
+            ended = await cancel_unfinished(tx, unfinished, at)
             await tx.commit()
         return [reply.id for reply in ended]
 
@@ -230,6 +231,4 @@ class DeleteMessage:
 
 
 def _entry(door: Door, kind: EventKind, message: Message, at: datetime) -> LogEntry:
-    return LogEntry(
-        room_id=door.room.id, seq=door.room.last_seq, kind=kind, created_at=at, message_id=message.id
-    )
+    return LogEntry(room_id=door.room.id, seq=door.room.last_seq, kind=kind, created_at=at, message_id=message.id)

@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import cast
 
 from chat_core.domain.ids import MessageId, ReplyId, utc_now, uuid7
 from chat_core.domain.message import AI_NAME, Message, MessageKind, MessageStatus, fingerprint
@@ -20,6 +21,7 @@ from chat_core.ports.language_model import (
     End,
     FinishReason,
     LanguageModel,
+    ReplyPart,
     Text,
     Usage,
 )
@@ -102,7 +104,7 @@ class _Draft:
             self.wasted += usage.input_tokens + usage.output_tokens
 
 
-class _NotOurs(Exception):  # noqa: N818 - a way out, not a failure
+class _NotOurs(Exception):
     """The reply has its end, or another maker: this one stops."""
 
 
@@ -216,8 +218,9 @@ class GenerateReply:
 
     async def _stream(self, job: _Job, draft: _Draft) -> End | None:
         """Read the model to its end; ``None`` where the answer outgrew all bounds."""
-        stream = self.model.stream(job.conversation)
-        async with aclosing(stream) as parts:  # type: ignore[type-var]
+        # The port's iterator is a generator, or closes like one.
+        stream = cast("AsyncGenerator[ReplyPart, None]", self.model.stream(job.conversation))
+        async with aclosing(stream) as parts:
             async for part in parts:
                 if isinstance(part, Text):
                     draft.append(part.text)

@@ -1,6 +1,7 @@
 """``/auth``: accounts and log-in."""
 
 from litestar import Router, get, post
+from litestar.params import JSONBody
 
 from chat_core.domain.user import Actor
 from chat_core.use_cases.accounts import Authenticate, LogIn, SignUp
@@ -11,14 +12,14 @@ from entrypoints.http.schemas import LoggedInOut, LogInIn, SignedUpOut, SignUpIn
 
 
 @post("/signup", responses=refusals(409), summary="Sign up")
-async def sign_up(data: SignUpIn, sign_up: Use[SignUp]) -> SignedUpOut:
+async def sign_up(data: JSONBody[SignUpIn], sign_up: Use[SignUp]) -> SignedUpOut:
     """Make an account. Username and e-mail are unique without regard to case."""
     user = await sign_up(username=data.username, email=data.email, password=data.password)
     return SignedUpOut(message="User created successfully", data=UserData(user=UserOut.of(user)))
 
 
 @post("/login", status_code=200, responses=refusals(401), summary="Log in")
-async def log_in(data: LogInIn, log_in: Use[LogIn]) -> LoggedInOut:
+async def log_in(data: JSONBody[LogInIn], log_in: Use[LogIn]) -> LoggedInOut:
     """Begin a session, by username or e-mail."""
     begun = await log_in(login=data.username, password=data.password)
     return LoggedInOut(

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
-from typing import Any
 
 import msgspec
 from litestar import Litestar
@@ -27,10 +26,25 @@ from entrypoints.version import VERSION
 ROUTES: list[ControllerRouterHandler] = [accounts.router, rooms.router, chat.router, system.system_router]
 
 _INJECTED = (
-    "settings", "readiness", "sign_up", "log_in", "authenticate", "create_room", "list_rooms", "read_room", "update_room",
-    "delete_room", "list_members", "add_member", "remove_member", "list_messages", "edit_message", "delete_message",
-    "send_message", "await_reply",
-)  # fmt: skip
+    "settings",
+    "readiness",
+    "sign_up",
+    "log_in",
+    "authenticate",
+    "create_room",
+    "list_rooms",
+    "read_room",
+    "update_room",
+    "delete_room",
+    "list_members",
+    "add_member",
+    "remove_member",
+    "list_messages",
+    "edit_message",
+    "delete_message",
+    "send_message",
+    "await_reply",
+)
 
 
 def create_app(container: Container) -> RequestLog:

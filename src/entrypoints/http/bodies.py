@@ -33,7 +33,7 @@ class StrictRequest(Request[Any, Any, Any]):
                 status_code=HTTP_415_UNSUPPORTED_MEDIA_TYPE, detail="The body must be application/json in UTF-8."
             )
         body = await self.body()
-        asked = self.route_handler.parsed_fn_signature.parameters["data"].annotation  # type: ignore[union-attr]
+        asked = self.route_handler.parsed_fn_signature.parameters["data"].annotation
         try:
             return _decoder(asked).decode(body)
         except msgspec.ValidationError as error:

@@ -4,11 +4,11 @@ from typing import Annotated
 
 from litestar import Response, Router, post
 from litestar.openapi import ResponseSpec
-from litestar.params import HeaderParameter
+from litestar.params import HeaderParameter, JSONBody
 
 from chat_core.domain.reply import ReplyStatus
 from chat_core.domain.user import Actor
-from chat_core.use_cases.messages import Sent, SendMessage
+from chat_core.use_cases.messages import SendMessage, Sent
 from chat_core.use_cases.replies import Answer, AwaitReply
 from entrypoints.http.auth import signed_in
 from entrypoints.http.injection import Use
@@ -44,7 +44,7 @@ def _body(sent: Sent, answer: Answer | None) -> SentOut:
 )
 async def send_message(
     room_id: Id,
-    data: SendIn,
+    data: JSONBody[SendIn],
     actor: Use[Actor],
     send_message: Use[SendMessage],
     await_reply: Use[AwaitReply],

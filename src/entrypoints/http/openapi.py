@@ -38,7 +38,9 @@ def _refusal(status: int) -> ResponseSpec:
     return ResponseSpec(Problem, description=_WHAT[status], media_type=MEDIA_TYPE, generate_examples=False)
 
 
-def document(routes: list[ControllerRouterHandler], dependencies: dict[str, Any], title: str, version: str) -> dict[str, Any]:
+def document(
+    routes: list[ControllerRouterHandler], dependencies: dict[str, Any], title: str, version: str
+) -> dict[str, Any]:
     """The document as JSON-ready data. Built on demand: starting the service does not wait for it."""
     app = Litestar(
         routes,
@@ -74,7 +76,9 @@ def document(routes: list[ControllerRouterHandler], dependencies: dict[str, Any]
 def _complete(operation: dict[str, Any]) -> None:
     responses = operation["responses"]
     # The framework announces errors in its own format, which this service never sends.
-    for status in [status for status in responses if int(status) >= 400 and MEDIA_TYPE not in _media(responses[status])]:
+    for status in [
+        status for status in responses if int(status) >= 400 and MEDIA_TYPE not in _media(responses[status])
+    ]:
         del responses[status]
     common = [500, 503]
     if operation.get("parameters"):

@@ -3,9 +3,9 @@
 import logging
 import re
 import time
-
 from urllib.parse import quote
 
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from chat_core.domain.ids import uuid7
@@ -37,7 +37,7 @@ class RequestLog:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != ScopeType.HTTP:
             await self.app(scope, receive, send)
             return
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
@@ -49,7 +49,7 @@ class RequestLog:
         head = scope["method"] == "HEAD"
         if head:
             # RFC 9110, section 9.3.2: as GET, without the content.
-            scope["method"] = "GET"  # type: ignore[typeddict-item]
+            scope["method"] = "GET"
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -59,9 +59,9 @@ class RequestLog:
                 present = {name.lower() for name, _ in headers}
                 headers += [(name, value) for name, value in HEADERS.items() if name not in present]
                 headers.append((b"x-request-id", id_.encode()))
-                message = {**message, "headers": headers}  # type: ignore[assignment]
+                message = {**message, "headers": headers}
             elif head and message["type"] == "http.response.body":
-                message = {**message, "body": b""}  # type: ignore[assignment]
+                message = {**message, "body": b""}
             await send(message)
 
         try:

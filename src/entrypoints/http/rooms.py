@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 from litestar import Router, delete, get, patch, post
-from litestar.params import QueryParameter
+from litestar.params import JSONBody, QueryParameter
 from msgspec import UNSET, Struct
 
 from chat_core.domain.room import Room
@@ -51,7 +51,7 @@ from entrypoints.http.schemas import (
 
 
 @post("/", summary="Open a room")
-async def create_room(data: CreateRoomIn, actor: Use[Actor], create_room: Use[CreateRoom]) -> RoomCreatedOut:
+async def create_room(data: JSONBody[CreateRoomIn], actor: Use[Actor], create_room: Use[CreateRoom]) -> RoomCreatedOut:
     """Open a room, owned by the caller."""
     room = await create_room(actor=actor, name=data.name, description=data.description, visibility=data.visibility)
     return RoomCreatedOut(message="Room created successfully", data=RoomData(room=RoomOut.of(room)))
@@ -86,7 +86,9 @@ def _given(data: Struct) -> dict[str, Any]:
 
 
 @patch("/{room_id:str}", responses=refusals(403, 404), summary="Change a room")
-async def update_room(room_id: Id, data: UpdateRoomIn, actor: Use[Actor], update_room: Use[UpdateRoom]) -> RoomOut:
+async def update_room(
+    room_id: Id, data: JSONBody[UpdateRoomIn], actor: Use[Actor], update_room: Use[UpdateRoom]
+) -> RoomOut:
     """Change what is given; `ai` is merged. The owner only."""
 
     def change(room: Room) -> Room:
@@ -111,7 +113,9 @@ async def list_members(room_id: Id, actor: Use[Actor], list_members: Use[ListMem
 
 
 @post("/{room_id:str}/members", responses=refusals(403, 404, 409), summary="Add a member")
-async def add_member(room_id: Id, data: AddMemberIn, actor: Use[Actor], add_member: Use[AddMember]) -> MemberOut:
+async def add_member(
+    room_id: Id, data: JSONBody[AddMemberIn], actor: Use[Actor], add_member: Use[AddMember]
+) -> MemberOut:
     """Let somebody in, also somebody who was removed. The owner only."""
     return MemberOut.of(await add_member(actor=actor, room_id=room_of(room_id), username=data.username))
 
@@ -145,7 +149,7 @@ async def list_messages(
 
 @patch("/{room_id:str}/messages/{message_id:str}", responses=refusals(403, 404), summary="Edit a message")
 async def edit_message(
-    room_id: Id, message_id: Id, data: EditMessageIn, actor: Use[Actor], edit_message: Use[EditMessage]
+    room_id: Id, message_id: Id, data: JSONBody[EditMessageIn], actor: Use[Actor], edit_message: Use[EditMessage]
 ) -> MessageOut:
     """Give it another text. Its author only."""
     return MessageOut.of(
@@ -156,9 +160,7 @@ async def edit_message(
 
 
 @delete("/{room_id:str}/messages/{message_id:str}", responses=refusals(403, 404), summary="Delete a message")
-async def delete_message(
-    room_id: Id, message_id: Id, actor: Use[Actor], delete_message: Use[DeleteMessage]
-) -> None:
+async def delete_message(room_id: Id, message_id: Id, actor: Use[Actor], delete_message: Use[DeleteMessage]) -> None:
     """It stays in its place with empty content; an answer that is still being made is cancelled."""
     await delete_message(actor=actor, room_id=room_of(room_id), message_id=message_of(message_id))
 

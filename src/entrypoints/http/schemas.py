@@ -11,11 +11,12 @@ from chat_core.domain import message as messages
 from chat_core.domain import reply as replies
 from chat_core.domain import room as rooms
 from chat_core.domain import user as users
+from chat_core.domain.message import Message
 
 # --- in ---
 
 
-class In(Struct, forbid_unknown_fields=True, frozen=True):
+class In(Struct, forbid_unknown_fields=True):
     """A body: unknown fields are refused, so that a misspelt one does not go unseen."""
 
 
@@ -44,10 +45,10 @@ class RoomAIIn(In):
     """What is left out stays as it is; ``null`` leaves the choice to the service."""
 
     mode: rooms.AIMode | UnsetType = UNSET
-    model: Annotated[str, Meta(max_length=200)] | None | UnsetType = UNSET
-    system_prompt: Annotated[str, Meta(max_length=rooms.SYSTEM_PROMPT_MAX)] | None | UnsetType = UNSET
-    temperature: Annotated[float, Meta(ge=0, le=rooms.TEMPERATURE_MAX)] | None | UnsetType = UNSET
-    max_output_tokens: Annotated[int, Meta(ge=1, le=rooms.OUTPUT_TOKENS_MAX)] | None | UnsetType = UNSET
+    model: Annotated[str, Meta(max_length=200)] | UnsetType | None = UNSET
+    system_prompt: Annotated[str, Meta(max_length=rooms.SYSTEM_PROMPT_MAX)] | UnsetType | None = UNSET
+    temperature: Annotated[float, Meta(ge=0, le=rooms.TEMPERATURE_MAX)] | UnsetType | None = UNSET
+    max_output_tokens: Annotated[int, Meta(ge=1, le=rooms.OUTPUT_TOKENS_MAX)] | UnsetType | None = UNSET
     busy: rooms.WhenBusy | UnsetType = UNSET
 
 
@@ -178,7 +179,7 @@ class MessageOut(Struct, frozen=True):
     status: messages.MessageStatus
 
     @classmethod
-    def of(cls, message: messages.Message) -> "MessageOut":
+    def of(cls, message: Message) -> "MessageOut":
         return cls(
             id=message.id,
             m_id=message.m_id,
@@ -217,7 +218,7 @@ class RoomWithMessagesOut(RoomOut, frozen=True, kw_only=True):
     messages: Annotated[Sequence[MessageOut], Meta(description="The last 10, oldest first.")]
 
     @classmethod
-    def with_messages(cls, room: rooms.Room, found: Sequence[messages.Message]) -> "RoomWithMessagesOut":
+    def with_messages(cls, room: rooms.Room, found: Sequence[Message]) -> "RoomWithMessagesOut":
         out = RoomOut.of(room)
         fields = {name: getattr(out, name) for name in RoomOut.__struct_fields__}
         return cls(**fields, messages=[MessageOut.of(message) for message in found])

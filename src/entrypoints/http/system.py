@@ -2,8 +2,10 @@
 
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from litestar import Request, Response, Router, get
+from litestar.params import FromPath
 
 from chat_core.errors import NotFound
 from entrypoints.health import Readiness
@@ -77,7 +79,7 @@ def redoc() -> Response[bytes]:
 
 
 @get("/docs/assets/{name:str}", sync_to_thread=False)
-def asset(name: str) -> Response[bytes]:
+def asset(name: FromPath[str]) -> Response[bytes]:
     suffix = name[name.rfind(".") :]
     known = {entry.name for entry in _PAGES.joinpath("assets").iterdir()}
     if name not in known or suffix not in _TYPES:
@@ -87,7 +89,7 @@ def asset(name: str) -> Response[bytes]:
 
 
 @get("/openapi.json", sync_to_thread=False)
-def openapi_json(request: Request[object, object, object]) -> Response[bytes]:
+def openapi_json(request: Request[Any, Any, Any]) -> Response[bytes]:
     body: bytes = request.app.state.openapi()
     return Response(body, media_type="application/json")
 
