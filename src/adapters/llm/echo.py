@@ -1,4 +1,4 @@
-"""A model that needs no key and is no AI: it repeats what it is told. For a first try, and for tests without a network."""
+"""A model that needs no key and is no AI: it repeats what it is told. For a first try, and without a network."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""The wire format of Gemini's ``generateContent`` family, ``v1beta``: what is asked, and how to read what comes back."""
+"""The wire format of Gemini's ``generateContent``, ``v1beta``: what is asked, and how to read what comes back."""
 
 import math
 import re
