@@ -111,9 +111,7 @@ async def test_without_a_good_key_nothing_is_answered(provider: FakeProvider) ->
             assert response.status == 400
 
 
-async def test_the_ledger_tells_how_each_request_ended(
-    client: aiohttp.ClientSession, provider: FakeProvider
-) -> None:
+async def test_the_ledger_tells_how_each_request_ended(client: aiohttp.ClientSession, provider: FakeProvider) -> None:
     for prompt in ("hello", "[[cut@2]]", "[[503]]"):
         async with client.post(STREAM, json=gemini(prompt)) as response:
             try:

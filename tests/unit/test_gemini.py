@@ -88,12 +88,9 @@ def error_answer(status: int, message: str, headers: str = "") -> bytes:
 
 def event_answer(*events: object) -> bytes:
     body = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
-    return (
-        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n"
-        % (
-            len(body),
-            body,
-        )
+    return b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (
+        len(body),
+        body,
     )
 
 
@@ -155,9 +152,7 @@ class TestRequest:
         assert config == {"thinkingConfig": {"includeThoughts": True, "thinkingLevel": "low"}}
         assert "generationConfig" not in body_of(asking("hi"), "gemini-2.0-flash")
 
-    async def test_the_key_is_in_a_header_and_nowhere_else(
-        self, provider: FakeProvider, model: Gemini
-    ) -> None:
+    async def test_the_key_is_in_a_header_and_nowhere_else(self, provider: FakeProvider, model: Gemini) -> None:
         await read(model, "hello")
         entry = provider.ledger[0]
         assert entry.path == f"/v1beta/models/{MODEL}:streamGenerateContent"
@@ -192,9 +187,7 @@ class TestAnswer:
             ("IMAGE_SAFETY", FinishReason.BLOCKED),
         ],
     )
-    async def test_each_finish_reason_is_what_it_says(
-        self, model: Gemini, word: str, reason: FinishReason
-    ) -> None:
+    async def test_each_finish_reason_is_what_it_says(self, model: Gemini, word: str, reason: FinishReason) -> None:
         parts, error = await read(model, f"[[finish:{word}]]")
         assert error is None
         assert (end_of(parts).reason, end_of(parts).detail) == (reason, word)
@@ -275,9 +268,7 @@ class TestFailures:
         assert not isinstance(error, PromptTooLong)
 
     @pytest.mark.parametrize("status", [404, 429, 503])
-    async def test_where_the_model_may_be_retired_the_setting_is_named(
-        self, model: Gemini, status: int
-    ) -> None:
+    async def test_where_the_model_may_be_retired_the_setting_is_named(self, model: Gemini, status: int) -> None:
         _, error = await read(model, f"[[{status}]]")
         assert error is not None and "LLM" in error.detail
 
@@ -326,9 +317,7 @@ class TestFailures:
         assert len(error.detail) < 500
 
     async def test_redirects_are_not_followed(self, provider: FakeProvider) -> None:
-        raw = error_answer(
-            307, "moved", f"location: {provider.url}/v1beta/models/x:streamGenerateContent\r\n"
-        )
+        raw = error_answer(307, "moved", f"location: {provider.url}/v1beta/models/x:streamGenerateContent\r\n")
         async with answering(raw) as url, talking_to(url) as model:
             _, error = await read(model, "hello")
         assert isinstance(error, ModelRefused)
@@ -409,9 +398,7 @@ class TestCreate:
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 10_000])
 async def test_events_are_the_same_however_the_bytes_come(size: int) -> None:
     text = json.dumps({"text": NASTY_TEXT}, ensure_ascii=False).encode()
-    wire = (
-        b": comment\r\n\r\nevent: x\r\ndata: " + text + b"\r\n\r\ndata:a\ndata: b\n\n\nretry: 1\ndata: last"
-    )
+    wire = b": comment\r\n\r\nevent: x\r\ndata: " + text + b"\r\n\r\ndata:a\ndata: b\n\n\nretry: 1\ndata: last"
 
     async def chunks() -> AsyncIterator[bytes]:
         for start in range(0, len(wire), size):

@@ -118,7 +118,7 @@ class TestDeadlines:
         clock = Clock()
         inner = ScriptedModel([Thinking()] * 100)
         count = 0
-        with pytest.raises(ModelTimedOut, match="no end after 60 s"):
+        with pytest.raises(ModelTimedOut, match="no end after 60 s"):  # noqa: PT012 - it is raised in the middle
             async with aclosing(Deadlines(inner, clock=clock).stream(ASKED)) as stream:
                 async for _ in stream:
                     count += 1
@@ -229,9 +229,7 @@ class TestAttempts:
         assert inner.opened == 1
 
     async def test_it_remembers_how_the_last_requests_went(self) -> None:
-        model = attempts(
-            ScriptedModel([ModelUnavailable()], [ModelTimedOut()], answer("good"), [ModelRefused()])
-        )
+        model = attempts(ScriptedModel([ModelUnavailable()], [ModelTimedOut()], answer("good"), [ModelRefused()]))
         assert model.health.last_success is None
         await parts_of(model)
         assert (model.health.last_success, model.health.last_code) == (NOW, "provider-timeout")
@@ -353,12 +351,12 @@ class TestRegistry:
         assert (one.loaded, two.loaded) == (1, 0)
 
     async def test_an_unknown_provider_is_refused_with_the_names_of_those_there_are(self) -> None:
-        with pytest.raises(ValueError, match="LLM names the provider 'three'.*installed: one, two"):
+        with pytest.raises(ValueError, match=r"LLM names the provider 'three'.*installed: one, two"):
             build("three:x", {}, providers=self.providers(Point("two"), Point("one")))
 
     @pytest.mark.parametrize("llm", ["", " , ", ":model"])
     async def test_what_names_no_model_is_refused(self, llm: str) -> None:
-        with pytest.raises(ValueError, match="gemini:gemini-3.8-flash"):
+        with pytest.raises(ValueError, match=r"gemini:gemini-3\.8-flash"):
             build(llm, {}, providers=self.providers(Point("one")))
 
     async def test_a_list_is_a_chain_and_the_rest_is_offered(self) -> None:

@@ -75,9 +75,7 @@ class Gemini(LanguageModel):
                 detail=f"Gemini does not offer {self._model}: set LLM to another model",
             )
         except ModelRefused as error:
-            return ModelHealth(
-                check=ModelCheck.REFUSED, detail=f"Gemini does not take GEMINI_API_KEY: {error.detail}"
-            )
+            return ModelHealth(check=ModelCheck.REFUSED, detail=f"Gemini does not take GEMINI_API_KEY: {error.detail}")
         except (ModelError, TimeoutError) as error:
             return ModelHealth(check=ModelCheck.UNREACHABLE, detail=str(error) or f"{self._who}: no answer")
         return ModelHealth(check=ModelCheck.OK)

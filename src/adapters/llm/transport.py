@@ -59,9 +59,7 @@ class Transport:
         """
         async with self._request("POST", url, body) as response:
             if response.content_type != "text/event-stream":
-                raise ModelBadAnswer(
-                    f"{self._who}: the answer is {response.content_type}, not a stream of events"
-                )
+                raise ModelBadAnswer(f"{self._who}: the answer is {response.content_type}, not a stream of events")
             chunks = response.content.iter_any()
             limits = self._limits
             try:
@@ -86,9 +84,7 @@ class Transport:
             await session.close()
 
     @asynccontextmanager
-    async def _request(
-        self, method: str, url: str, body: bytes | None
-    ) -> AsyncGenerator[ClientResponse, None]:
+    async def _request(self, method: str, url: str, body: bytes | None) -> AsyncGenerator[ClientResponse, None]:
         if self._closed:
             raise ModelUnavailable(f"{self._who}: the connections are closed")
         try:
