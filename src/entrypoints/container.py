@@ -18,7 +18,7 @@ from adapters.sql.engine import Database, Limits
 from adapters.sql.unit_of_work import SqlUnitOfWork
 from chat_core.errors import StorageUnavailable
 from chat_core.ports.language_model import LanguageModel, ModelCheck
-from chat_core.use_cases import accounts, messages, replies, rooms
+from chat_core.use_cases import accounts, generation, messages, replies, rooms
 from entrypoints.health import Introduction, Part, Readiness
 from entrypoints.settings import Settings, SettingsError
 
@@ -120,7 +120,7 @@ class Container(containers.DeclarativeContainer):
     introduction = providers.Singleton(Introduction)
     feed = providers.Singleton(MemoryReplyFeed)
     generate_reply = providers.Singleton(
-        replies.GenerateReply, uow=uow, model=model, feed=feed, timeout=settings.provided.model_timeout
+        generation.GenerateReply, uow=uow, model=model, feed=feed, timeout=settings.provided.model_timeout
     )
     queue = providers.Singleton(InProcessReplyQueue, generate_reply)
 

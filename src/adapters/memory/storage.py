@@ -10,10 +10,10 @@ from typing import Generic, TypeVar
 
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, UserId
 from chat_core.domain.message import AI_NAME, DELETED_NAME, Message, MessageStatus
-from chat_core.domain.reply import Attempt, Reply
+from chat_core.domain.reply import Attempt, Reply, ReplyStatus
 from chat_core.domain.room import Door, LogEntry, Membership, Room
 from chat_core.domain.user import User
-from chat_core.errors import EmailTaken, NotAuthenticated, UsernameTaken
+from chat_core.errors import Contention, EmailTaken, NotAuthenticated, UsernameTaken
 from chat_core.ports.storage import (
     DuplicateMessage,
     MessagePage,
@@ -320,6 +320,9 @@ class MemoryReplies(Replies):
         self.changed = (self._replies, self._newest, self._attempts)
 
     async def add(self, reply: Reply) -> None:
+        newest = await self.newest_for(reply.prompt_id)
+        if newest is not None and (not newest.final or newest.try_number >= reply.try_number):
+            raise Contention
         self._replies.put(reply.id, _Leased(reply))
         self._newest.put(reply.prompt_id, reply.id)
 
@@ -360,12 +363,27 @@ class MemoryReplies(Replies):
             self._replies.put(reply_id, _Leased(reply, self._monotonic() + lease))
         return reply
 
+    async def release(self, reply_id: ReplyId, epoch: int) -> bool:
+        reply = self._running(reply_id, epoch)
+        if reply is not None:
+            self._replies.put(reply_id, _Leased(replace(reply, status=ReplyStatus.QUEUED)))
+        return reply is not None
+
+    async def request_stop(self, reply_id: ReplyId) -> None:
+        leased = self._replies.get(reply_id)
+        if leased is not None and not leased.reply.final:
+            self._replies.put(reply_id, replace(leased, reply=replace(leased.reply, stop_requested=True)))
+
+    async def stopping(self, limit: int) -> Sequence[ReplyId]:
+        replies = [leased.reply for leased in self._replies.values()]
+        return [reply.id for reply in replies if reply.stop_requested and reply.status is ReplyStatus.RUNNING][:limit]
+
     async def begin_attempt(self, attempt: Attempt) -> bool:
         reply = self._running(attempt.reply_id, attempt.epoch)
         if reply is None:
             return False
         until = self._replies.get(attempt.reply_id)
-        counted = replace(reply, attempts=reply.attempts + 1, provider=attempt.provider, model=attempt.model)
+        counted = replace(reply, attempts=attempt.number, provider=attempt.provider, model=attempt.model)
         self._replies.put(attempt.reply_id, _Leased(counted, until.until if until else 0.0))
         self._attempts.put((attempt.reply_id, attempt.number), attempt)
         return True

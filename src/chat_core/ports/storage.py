@@ -174,7 +174,7 @@ class Replies(Protocol):
 
     @abstractmethod
     async def add(self, reply: Reply) -> None:
-        """Store a queued reply."""
+        """Store a queued reply. Raises ``Contention`` where this prompt has an unfinished one, or this try."""
 
     @abstractmethod
     async def get(self, reply_id: ReplyId) -> Reply | None:
@@ -201,8 +201,23 @@ class Replies(Protocol):
         """Lease it for another ``lease`` seconds from now; ``None`` where it is no longer running in this epoch."""
 
     @abstractmethod
+    async def release(self, reply_id: ReplyId, epoch: int) -> bool:
+        """Hand the reply over, politely: queued again, and no crash. Says whether it was running in this epoch."""
+
+    @abstractmethod
+    async def request_stop(self, reply_id: ReplyId) -> None:
+        """Ask whoever makes the reply to stop, where it is not final."""
+
+    @abstractmethod
+    async def stopping(self, limit: int) -> Sequence[ReplyId]:
+        """Running replies that were asked to stop."""
+
+    @abstractmethod
     async def begin_attempt(self, attempt: Attempt) -> bool:
-        """Store a request to a provider before it is made, and count it; says whether the epoch still runs."""
+        """Store a request to a provider before it is made, and count it; says whether the epoch still runs.
+
+        Harmless to repeat: the reply's ``attempts`` becomes the attempt's number.
+        """
 
     @abstractmethod
     async def end_attempt(self, attempt: Attempt) -> None:
@@ -216,7 +231,7 @@ class Replies(Protocol):
     async def finish(self, reply: Reply) -> bool:
         """Store its final status and what goes with it, where it is not final and no later epoch has it.
 
-        Says whether it was stored; where not, nothing of this transaction may be committed.
+        Says whether it was stored. Keeps the count of attempts that is stored already.
         """
 
     @abstractmethod
