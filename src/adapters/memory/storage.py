@@ -323,7 +323,7 @@ class MemoryReplies(Replies):
         newest = await self.newest_for(reply.prompt_id)
         if newest is not None and (not newest.final or newest.try_number >= reply.try_number):
             raise Contention
-        self._replies.put(reply.id, _Leased(reply))
+        self._replies.put(reply.id, _Leased(reply, self._monotonic()))
         self._newest.put(reply.prompt_id, reply.id)
 
     async def get(self, reply_id: ReplyId) -> Reply | None:
@@ -339,9 +339,10 @@ class MemoryReplies(Replies):
         found = [reply for reply in replies if reply.room_id == room_id and not reply.final]
         return sorted(found, key=lambda reply: reply.id)
 
-    def _is_due(self, leased: _Leased) -> bool:
-        # A queued reply was never leased: its lease is over from the start.
-        return not leased.reply.final and leased.until <= self._monotonic()
+    def _is_due(self, leased: _Leased, queued_for: float = 0.0) -> bool:
+        # A queued reply is free from when it was queued.
+        wait = queued_for if leased.reply.status is ReplyStatus.QUEUED else 0.0
+        return not leased.reply.final and leased.until + wait <= self._monotonic()
 
     async def claim(self, reply_id: ReplyId, lease: float) -> Reply | None:
         leased = self._replies.get(reply_id)
@@ -366,7 +367,7 @@ class MemoryReplies(Replies):
     async def release(self, reply_id: ReplyId, epoch: int) -> bool:
         reply = self._running(reply_id, epoch)
         if reply is not None:
-            self._replies.put(reply_id, _Leased(replace(reply, status=ReplyStatus.QUEUED)))
+            self._replies.put(reply_id, _Leased(replace(reply, status=ReplyStatus.QUEUED), self._monotonic()))
         return reply is not None
 
     async def request_stop(self, reply_id: ReplyId) -> None:
@@ -402,8 +403,8 @@ class MemoryReplies(Replies):
         self._replies.put(reply.id, _Leased(replace(reply, attempts=known.attempts)))
         return True
 
-    async def due(self, limit: int) -> Sequence[ReplyId]:
-        found = sorted(leased.reply.id for leased in self._replies.values() if self._is_due(leased))
+    async def due(self, limit: int, queued_for: float = 0.0) -> Sequence[ReplyId]:
+        found = sorted(leased.reply.id for leased in self._replies.values() if self._is_due(leased, queued_for))
         return found[:limit]
 
 

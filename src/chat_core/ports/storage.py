@@ -235,8 +235,9 @@ class Replies(Protocol):
         """
 
     @abstractmethod
-    async def due(self, limit: int) -> Sequence[ReplyId]:
-        """Replies that nobody is making: queued, or running on a lease that is over, oldest first."""
+    async def due(self, limit: int, queued_for: float = 0.0) -> Sequence[ReplyId]:
+        """Replies that nobody is making, oldest first: queued for at least so many seconds, or running on a lease
+        that is over."""
 
 
 class Transaction(Protocol):

@@ -168,16 +168,20 @@ class RetryReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepReplies:
-    """Put replies that nobody is making on the queue again: what a lost queue or a dead maker left behind."""
+    """Put replies that nobody is making on the queue again: what a lost queue or a dead maker left behind.
+
+    One that was queued less than ``queued_for`` seconds ago is taken to be on its way.
+    """
 
     uow: UnitOfWork
     queue: ReplyQueue
+    queued_for: float = 2.0
     limit: int = 100
 
     async def __call__(self) -> int:
         """How many were found."""
         async with self.uow.read() as tx:
-            due = await tx.replies.due(self.limit)
+            due = await tx.replies.due(self.limit, self.queued_for)
         for reply_id in due:
             await self.queue.put(reply_id)
         return len(due)
