@@ -40,6 +40,9 @@ class Limits:
 
 DEFAULT_LIMITS = Limits()
 
+#: A wait for SQLite's writer, in seconds, that is not worth a statement to take it off the next one.
+_AT_ONCE = 0.05
+
 
 def normalize_url(url: str) -> sa.URL:
     """The everyday forms of a database URL with the driver that is used here.
@@ -107,18 +110,20 @@ class Database:
         """A connection with a transaction begun. Raises ``StorageUnavailable`` within the limits."""
         clock = asyncio.get_running_loop().time
         asked = clock()
-        connection = engine.connect()
         try:
-            await connection.start()
-            waited = clock() - asked
-            if self.dialect == "sqlite" and waited > 0.1:
-                # Whoever waited for this process's writer has that much less time to wait for other processes.
-                left = max(0, round((self.limits.busy - waited) * 1000))
-                await connection.execution_options(busy_ms=left)
-            await connection.begin()
-        except BaseException as error:
-            await asyncio.shield(asyncio.ensure_future(connection.close()))
-            if isinstance(error, Exception) and (away := translated(error)) is not None:
+            connection = await engine.connect()
+            try:
+                waited = clock() - asked
+                if self.dialect == "sqlite" and waited > _AT_ONCE:
+                    # Whoever waited for this process's writer has that much less time for other processes.
+                    left = max(0, round((self.limits.busy - waited) * 1000))
+                    await connection.execution_options(busy_ms=left)
+                await connection.begin()
+            except BaseException:
+                await asyncio.shield(asyncio.ensure_future(connection.close()))
+                raise
+        except Exception as error:
+            if (away := translated(error)) is not None:
                 raise away from error
             raise
         return connection
