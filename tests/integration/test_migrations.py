@@ -1,6 +1,7 @@
 """Every revision goes up and down, and ends at the schema that the tables describe."""
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,8 +116,6 @@ async def test_two_that_migrate_at_once_both_succeed(empty_url: str) -> None:
     script = (
         "import asyncio, sys; from adapters.sql.migrate import upgrade; asyncio.run(upgrade(sys.argv[1]))"
     )
-    import sys  # noqa: PLC0415
-
     both = [
         await asyncio.create_subprocess_exec(
             sys.executable, "-c", script, empty_url, stderr=asyncio.subprocess.PIPE

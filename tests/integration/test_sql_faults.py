@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -16,16 +16,16 @@ from adapters.sql.engine import DEFAULT_LIMITS, Database, Limits, normalize_url
 from adapters.sql.statements import SqlStatements
 from adapters.sql.unit_of_work import SqlUnitOfWork
 from chat_core.domain.ids import RoomId, UserId, uuid7
-from chat_core.errors import Contention, OutcomeUnknown, StorageUnavailable
+from chat_core.errors import Contention, NotAuthenticated, OutcomeUnknown, StorageUnavailable
 from chat_core.testing.samples import MOMENT, a_user, said, stored_room, stored_user
 
 QUICK = replace(DEFAULT_LIMITS, busy=0.3, acquire=0.3)
 
-Opened = Callable[..., Awaitable[SqlUnitOfWork]]
+Opened = Callable[..., SqlUnitOfWork]
 
 
 @pytest.fixture
-async def opened() -> AsyncIterator[Callable[..., SqlUnitOfWork]]:
+async def opened() -> AsyncIterator[Opened]:
     """Opens databases, and closes them after the test."""
     databases: list[Database] = []
 
@@ -43,10 +43,8 @@ def _database(uow: SqlUnitOfWork) -> Database:
 
 
 def _in_use(uow: SqlUnitOfWork) -> int:
-    return sum(
-        engine.pool.checkedout()
-        for engine in {_database(uow).write.sync_engine, _database(uow).read.sync_engine}
-    )  # type: ignore[attr-defined]
+    pools = {engine.sync_engine.pool for engine in (_database(uow).write, _database(uow).read)}
+    return sum(pool.checkedout() for pool in pools if isinstance(pool, sa.QueuePool))
 
 
 @asynccontextmanager
@@ -74,9 +72,7 @@ async def _locked_by_another_process(url: str) -> AsyncIterator[Callable[[], Non
 
 
 class TestSqlite:
-    async def test_a_short_lock_is_waited_for(
-        self, sqlite_url: str, opened: Callable[..., SqlUnitOfWork]
-    ) -> None:
+    async def test_a_short_lock_is_waited_for(self, sqlite_url: str, opened: Opened) -> None:
         uow = opened(sqlite_url)
         async with _locked_by_another_process(sqlite_url) as let_go:
             storing = asyncio.create_task(stored_user(uow))
@@ -87,7 +83,7 @@ class TestSqlite:
             assert await tx.users.get(user.id) == user
 
     async def test_a_long_lock_is_the_storage_being_away_and_then_heals(
-        self, sqlite_url: str, opened: Callable[..., SqlUnitOfWork]
+        self, sqlite_url: str, opened: Opened
     ) -> None:
         uow = opened(sqlite_url, QUICK)
         async with _locked_by_another_process(sqlite_url):
@@ -98,7 +94,7 @@ class TestSqlite:
         await stored_user(uow)
 
     async def test_those_who_queue_up_behind_a_long_lock_wait_no_longer_than_the_first(
-        self, sqlite_url: str, opened: Callable[..., SqlUnitOfWork]
+        self, sqlite_url: str, opened: Opened
     ) -> None:
         """Time spent in the queue for this process's writer is taken off the wait for other processes."""
         uow = opened(sqlite_url, QUICK)
@@ -115,7 +111,7 @@ class TestSqlite:
         await stored_user(uow)
 
     async def test_a_full_disk_is_the_storage_being_away_and_nothing_is_stored(
-        self, sqlite_url: str, opened: Callable[..., SqlUnitOfWork]
+        self, sqlite_url: str, opened: Opened
     ) -> None:
         uow = opened(sqlite_url)
         user = await stored_user(uow)
@@ -129,7 +125,7 @@ class TestSqlite:
             assert (await tx.messages.page(room.id, 10)).messages == []
 
     async def test_a_file_that_cannot_be_opened_is_the_storage_being_away(
-        self, opened: Callable[..., SqlUnitOfWork], tmp_path: object
+        self, opened: Opened, tmp_path: object
     ) -> None:
         uow = opened(f"sqlite:///{tmp_path}/no/such/directory/chat.db")
         for transaction in (uow, uow.read):
@@ -137,16 +133,14 @@ class TestSqlite:
                 async with transaction():
                     pass
 
-    async def test_a_transaction_that_reads_cannot_write(
-        self, sqlite_url: str, opened: Callable[..., SqlUnitOfWork]
-    ) -> None:
+    async def test_a_transaction_that_reads_cannot_write(self, sqlite_url: str, opened: Opened) -> None:
         uow = opened(sqlite_url)
         with pytest.raises(StorageUnavailable):
             async with uow.read() as tx:
                 await tx.users.add(a_user())
 
     async def test_what_was_committed_survives_without_a_polite_end(
-        self, sqlite_url: str, opened: Callable[..., SqlUnitOfWork]
+        self, sqlite_url: str, opened: Opened
     ) -> None:
         """A process that ends by ``os._exit`` has checkpointed nothing."""
         script = (
@@ -169,7 +163,7 @@ class TestSqlite:
 
 class TestPostgres:
     async def test_a_killed_server_is_the_storage_being_away_and_then_heals(
-        self, postgres: PostgresServer, postgres_url: str, opened: Callable[..., SqlUnitOfWork]
+        self, postgres: PostgresServer, postgres_url: str, opened: Opened
     ) -> None:
         """At once, in every transaction, and without a restart of ours when it is back."""
         if not postgres.is_own:
@@ -194,7 +188,7 @@ class TestPostgres:
         assert _in_use(uow) == 0
 
     async def test_a_server_killed_in_a_transaction_is_away_for_the_next_statement(
-        self, postgres: PostgresServer, postgres_url: str, opened: Callable[..., SqlUnitOfWork]
+        self, postgres: PostgresServer, postgres_url: str, opened: Opened
     ) -> None:
         if not postgres.is_own:
             pytest.skip("this server is not ours to kill")
@@ -213,7 +207,7 @@ class TestPostgres:
             assert await tx.users.get(user.id) is None
 
     async def test_a_server_lost_at_the_commit_leaves_the_outcome_unknown(
-        self, postgres: PostgresServer, postgres_url: str, opened: Callable[..., SqlUnitOfWork]
+        self, postgres: PostgresServer, postgres_url: str, opened: Opened
     ) -> None:
         """Never a success, and never an error that says that nothing was written."""
         if not postgres.is_own:
@@ -230,7 +224,7 @@ class TestPostgres:
             postgres.start()
 
     async def test_a_server_that_falls_silent_is_the_storage_being_away_and_then_heals(
-        self, postgres: PostgresServer, postgres_url: str, opened: Callable[..., SqlUnitOfWork]
+        self, postgres: PostgresServer, postgres_url: str, opened: Opened
     ) -> None:
         """Its connections are thrown away at once, without a good-bye that it would not answer."""
         if not postgres.is_own:
@@ -251,7 +245,7 @@ class TestPostgres:
         assert _in_use(uow) == 0
 
     async def test_connections_that_are_all_in_use_are_the_storage_being_away(
-        self, postgres_url: str, opened: Callable[..., SqlUnitOfWork]
+        self, postgres_url: str, opened: Opened
     ) -> None:
         uow = opened(postgres_url, replace(QUICK, pool_size=2))
         async with uow(), uow():
@@ -261,7 +255,7 @@ class TestPostgres:
         await stored_user(uow)
 
     async def test_a_lock_held_for_long_is_the_storage_being_away(
-        self, postgres_url: str, opened: Callable[..., SqlUnitOfWork]
+        self, postgres_url: str, opened: Opened
     ) -> None:
         uow = opened(postgres_url, replace(DEFAULT_LIMITS, lock=0.1))
         user = await stored_user(uow)
@@ -274,7 +268,7 @@ class TestPostgres:
         assert (await said(uow, room, user)).seq == 1
 
     async def test_of_two_that_lock_each_other_one_meets_contention(
-        self, postgres_url: str, opened: Callable[..., SqlUnitOfWork]
+        self, postgres_url: str, opened: Opened
     ) -> None:
         """And tried again as a whole it succeeds."""
         async with asyncio.timeout(10):
@@ -295,14 +289,14 @@ class TestPostgres:
             found = await asyncio.gather(
                 cross(one, two, wait=True), cross(two, one, wait=True), return_exceptions=True
             )
-            assert sorted(type(error) for error in found if error is not None) == [Contention]
+            assert [type(error) for error in found if error is not None] == [Contention]
             await cross(one, two, wait=False)
             async with uow.read() as tx:
                 doors = [await tx.rooms.door(room.id, user.id) for room in rooms]
             assert [door.room.last_seq for door in doors if door is not None] == [2, 2]
 
     async def test_a_commit_after_a_failed_statement_is_refused(
-        self, postgres_url: str, opened: Callable[..., SqlUnitOfWork]
+        self, postgres_url: str, opened: Opened
     ) -> None:
         """PostgreSQL would roll back and call it a success."""
         uow = opened(postgres_url)
@@ -320,9 +314,7 @@ class TestBoth:
     def url(self, kind: str, request: pytest.FixtureRequest) -> str:
         return str(request.getfixturevalue(f"{kind}_url"))
 
-    async def test_whoever_is_cancelled_gives_the_connection_back(
-        self, url: str, opened: Callable[..., SqlUnitOfWork]
-    ) -> None:
+    async def test_whoever_is_cancelled_gives_the_connection_back(self, url: str, opened: Opened) -> None:
         """At whatever point of a transaction it happens; nothing half-done is kept."""
         uow = opened(url, replace(DEFAULT_LIMITS, pool_size=2))
         user = await stored_user(uow)
@@ -341,7 +333,7 @@ class TestBoth:
         assert _in_use(uow) == 0
 
     async def test_whoever_is_cancelled_while_waiting_for_a_lock_gives_the_connection_back(
-        self, url: str, opened: Callable[..., SqlUnitOfWork]
+        self, url: str, opened: Opened
     ) -> None:
         uow = opened(url)
         user = await stored_user(uow)
@@ -355,12 +347,10 @@ class TestBoth:
         assert (await said(uow, room, user)).seq == 1
         assert _in_use(uow) == 0
 
-    async def test_a_ping_answers(self, url: str, opened: Callable[..., SqlUnitOfWork]) -> None:
+    async def test_a_ping_answers(self, url: str, opened: Opened) -> None:
         await _database(opened(url)).ping()
 
-    async def test_a_fault_of_ours_is_not_called_the_storages(
-        self, url: str, opened: Callable[..., SqlUnitOfWork]
-    ) -> None:
+    async def test_a_fault_of_ours_is_not_called_the_storages(self, url: str, opened: Opened) -> None:
         uow = opened(url)
         connection = await _database(uow).begin(_database(uow).read)
         statements = SqlStatements(connection)
@@ -370,11 +360,7 @@ class TestBoth:
         finally:
             await statements.leave()
 
-    async def test_a_sender_without_an_account_is_not_authenticated(
-        self, url: str, opened: Callable[..., SqlUnitOfWork]
-    ) -> None:
-        from chat_core.errors import NotAuthenticated  # noqa: PLC0415
-
+    async def test_a_sender_without_an_account_is_not_authenticated(self, url: str, opened: Opened) -> None:
         uow = opened(url)
         room = await stored_room(uow, await stored_user(uow))
         with pytest.raises(NotAuthenticated):

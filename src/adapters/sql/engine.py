@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from adapters.sql.failures import translated
+from adapters.sql.one_trip import OneTripConnection, OneTripModule
 from chat_core.errors import StorageUnavailable
 
 _POSTGRES_SCHEMES = {"postgres", "postgresql", "postgresql+asyncpg"}
@@ -154,6 +155,7 @@ def _sqlite_engine(url: sa.URL, limits: Limits, *, readonly: bool) -> AsyncEngin
     busy_ms = round(limits.busy * 1000)
     engine = create_async_engine(
         url,
+        module=OneTripModule(),
         poolclass=AsyncAdaptedQueuePool,
         pool_size=limits.readers if readonly else 1,
         max_overflow=0,
@@ -179,12 +181,16 @@ def _sqlite_engine(url: sa.URL, limits: Limits, *, readonly: bool) -> AsyncEngin
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: sa.Connection) -> None:
         wanted = connection.get_execution_options().get("busy_ms", busy_ms)
+        first: list[str] = []
         if connection.info.get("busy_ms", busy_ms) != wanted:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout={wanted}")
+            first.append(f"PRAGMA busy_timeout={wanted}")
             connection.info["busy_ms"] = wanted
         # A transaction that reads first and then writes fails at once when another wrote in between, whatever the
         # time-out: one that may write takes the lock before it looks.
-        connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
+        first.append("BEGIN" if readonly else "BEGIN IMMEDIATE")
+        raw = connection.connection.dbapi_connection
+        assert isinstance(raw, OneTripConnection)
+        raw.first = tuple(first)
 
     return engine
 

@@ -169,6 +169,5 @@ class TransactionClauses:
     async def test_there_is_no_place_in_a_room_that_is_not_there(self, uow: UnitOfWork) -> None:
         """``advance`` says ``None``."""
         owner = await stored_user(uow)
-        room = await stored_room(uow, owner)
         async with uow() as tx:
             assert await tx.rooms.advance(RoomId(uuid7()), owner.id, at=MOMENT) is None
