@@ -65,7 +65,7 @@ async def test_each_revision_goes_up_down_and_up_again(empty_url: str) -> None:
     revisions = list(ScriptDirectory.from_config(alembic_config()).walk_revisions())
     for revision in reversed(revisions):
         await upgrade(empty_url, revision.revision)
-        await downgrade(empty_url, revision.down_revision or "base")
+        await downgrade(empty_url, str(revision.down_revision or "base"))
         await upgrade(empty_url, revision.revision)
     assert (await _state(empty_url)).fits
     await downgrade(empty_url, "base")

@@ -15,8 +15,8 @@ from servers import PostgresServer
 from adapters.sql.engine import DEFAULT_LIMITS, Database, Limits, normalize_url
 from adapters.sql.statements import SqlStatements
 from adapters.sql.unit_of_work import SqlUnitOfWork
-from chat_core.domain.ids import RoomId, UserId, uuid7
-from chat_core.errors import Contention, NotAuthenticated, OutcomeUnknown, StorageUnavailable
+from chat_core.domain.ids import RoomId
+from chat_core.errors import Contention, OutcomeUnknown, StorageUnavailable
 from chat_core.testing.samples import MOMENT, a_user, said, stored_room, stored_user
 
 QUICK = replace(DEFAULT_LIMITS, busy=0.3, acquire=0.3)
@@ -359,9 +359,3 @@ class TestBoth:
                 await statements.row(sa.text("SELECT * FROM no_such_table"))
         finally:
             await statements.leave()
-
-    async def test_a_sender_without_an_account_is_not_authenticated(self, url: str, opened: Opened) -> None:
-        uow = opened(url)
-        room = await stored_room(uow, await stored_user(uow))
-        with pytest.raises(NotAuthenticated):
-            await said(uow, room, a_user("ghost", id=UserId(uuid7())))

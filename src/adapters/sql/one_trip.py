@@ -2,9 +2,10 @@
 
 SQLAlchemy's adapter makes four (cursor, execute, fetch, close), and a transaction's BEGIN is one more statement. A
 trip wakes two threads and costs more than most statements here: with one for each, and BEGIN riding along with the
-first, a send takes about a third of the time. Given to ``create_async_engine(module=...)``.
+first, reading one row takes half the time. Given to ``create_async_engine(module=...)``.
 """
 
+import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -115,4 +116,13 @@ class OneTripModule(AsyncAdapt_aiosqlite_dbapi):
         super().__init__(aiosqlite, sqlite3)
 
     def connect(self, *arg: Any, **kw: Any) -> OneTripConnection:
-        return OneTripConnection(self, super().connect(*arg, **kw)._connection)
+        connection: Any = self.aiosqlite.connect(*arg, **kw)
+        # A process may end with a statement under way: SQLite undoes what was not committed.
+        connection._thread.daemon = True
+        try:
+            return OneTripConnection(self, await_(connection))
+        except Exception:
+            # The thread of a connection that could not be opened has one more thing to tell the loop, which must
+            # not be closed before.
+            await_(asyncio.to_thread(connection._thread.join))
+            raise

@@ -10,8 +10,9 @@ from chat_core.domain.ids import MessageId, RoomId, UserId, uuid7
 from chat_core.domain.message import MessageStatus, fingerprint
 from chat_core.domain.room import EventKind, LogEntry, Room
 from chat_core.domain.user import User
+from chat_core.errors import NotAuthenticated
 from chat_core.ports.storage import DuplicateMessage, MessagePage, UnitOfWork
-from chat_core.testing.samples import MOMENT, a_message, any_texts, said, stored_room, stored_user
+from chat_core.testing.samples import MOMENT, a_message, a_user, any_texts, said, stored_room, stored_user
 
 
 async def _a_room(uow: UnitOfWork) -> tuple[User, Room]:
@@ -92,6 +93,13 @@ class MessageClauses:
         async with uow.read() as tx:
             assert (await tx.messages.page(room.id, 10)).messages == [first]
         assert (await said(uow, room, user)).seq == 2
+
+    async def test_a_sender_needs_an_account(self, uow: UnitOfWork) -> None:
+        """``NotAuthenticated`` where it is gone, and no place is taken."""
+        user, room = await _a_room(uow)
+        with pytest.raises(NotAuthenticated):
+            await said(uow, room, a_user("ghost"))
+        assert (await said(uow, room, user)).seq == 1
 
     async def test_a_key_belongs_to_one_sender_in_one_room(self, uow: UnitOfWork) -> None:
         """Others may use the same one, and so may the same person elsewhere; upper and lower case are two keys."""

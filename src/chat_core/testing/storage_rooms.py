@@ -228,9 +228,7 @@ class RoomClauses:
             await tx.commit()
         whole = (await _listed(uow, owner, 50))[0]
         assert whole[0].id == rooms[2].id
-        assert [room.last_activity_at for room in whole] == sorted(
-            (room.last_activity_at for room in whole), reverse=True
-        )
+        assert whole == sorted(whole, key=lambda room: (room.last_activity_at, room.id), reverse=True)
         assert {room.id for room in whole} == {room.id for room in rooms}
         for limit in (1, 2, 3, 7):
             pages = await _listed(uow, owner, limit)
