@@ -230,4 +230,12 @@ def _postgres_engine(url: sa.URL, limits: Limits) -> AsyncEngine:
         if connection.driver_connection.is_closed():
             raise exc.DisconnectionError
 
+    # SQLAlchemy would say good-bye to a server that has just not answered, and wait for it once more.
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def hang_up_on_silence(context: Any) -> None:
+        if isinstance(context.original_exception, TimeoutError) and context.connection is not None:
+            raw = context.connection.connection.driver_connection
+            if raw is not None:
+                raw.terminate()
+
     return engine
