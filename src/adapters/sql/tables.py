@@ -4,6 +4,9 @@ Check constraints stand at table level: Alembic's autogenerate drops those that 
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
@@ -32,6 +35,21 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value if value is None or value.tzinfo is not None else value.replace(tzinfo=UTC)
 
 
+_known_id = lru_cache(maxsize=16_384)(UUID)
+
+
+class Id(sa.Uuid[UUID]):
+    """A UUID. SQLite keeps its hexadecimal digits, and reading those takes longer than all else about a row: one
+    that was read lately, as a page's room and its senders were, is read once."""
+
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        if dialect.name != "sqlite":
+            return super().result_processor(dialect, coltype)  # type: ignore[no-untyped-call]
+        return lambda digits: None if digits is None else _known_id(digits)
+
+
 def _one_of(column: str, *values: str) -> str:
     return f"{column} IN ({', '.join(repr(value) for value in values)})"
 
@@ -42,7 +60,7 @@ UNFINISHED = sa.text(_one_of("status", "queued", "running"))
 users = sa.Table(
     "users",
     metadata,
-    sa.Column("id", sa.Uuid, nullable=False),
+    sa.Column("id", Id, nullable=False),
     sa.Column("username", sa.Text, nullable=False),
     # Folded by Python's casefold: the databases' own lower() differ from each other outside ASCII.
     sa.Column("username_key", sa.Text, nullable=False),
@@ -58,10 +76,10 @@ users = sa.Table(
 rooms = sa.Table(
     "rooms",
     metadata,
-    sa.Column("id", sa.Uuid, nullable=False),
+    sa.Column("id", Id, nullable=False),
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("description", sa.Text, nullable=False),
-    sa.Column("created_by", sa.Uuid),
+    sa.Column("created_by", Id),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("visibility", sa.Text, nullable=False),
     sa.Column("last_seq", sa.BigInteger, nullable=False),
@@ -97,8 +115,8 @@ sa.Index(
 memberships = sa.Table(
     "memberships",
     metadata,
-    sa.Column("room_id", sa.Uuid, nullable=False),
-    sa.Column("user_id", sa.Uuid, nullable=False),
+    sa.Column("room_id", Id, nullable=False),
+    sa.Column("user_id", Id, nullable=False),
     sa.Column("role", sa.Text, nullable=False),
     sa.Column("joined_at", UtcDateTime, nullable=False),
     sa.Column("standing", sa.Text, nullable=False),
@@ -117,16 +135,16 @@ sa.Index("ix_memberships_user_id", memberships.c.user_id, memberships.c.room_id)
 messages = sa.Table(
     "messages",
     metadata,
-    sa.Column("id", sa.Uuid, nullable=False),
+    sa.Column("id", Id, nullable=False),
     sa.Column("m_id", sa.Text, nullable=False),
-    sa.Column("room_id", sa.Uuid, nullable=False),
+    sa.Column("room_id", Id, nullable=False),
     sa.Column("seq", sa.BigInteger, nullable=False),
-    sa.Column("user_id", sa.Uuid),
+    sa.Column("user_id", Id),
     sa.Column("message_type", sa.Text, nullable=False),
     sa.Column("content", sa.Text, nullable=False),
     sa.Column("fingerprint", sa.LargeBinary, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
-    sa.Column("reply_to", sa.Uuid),
+    sa.Column("reply_to", Id),
     sa.Column("edited_at", UtcDateTime),
     sa.Column("status", sa.Text, nullable=False),
     sa.PrimaryKeyConstraint("id", name="pk_messages"),
@@ -143,12 +161,12 @@ messages = sa.Table(
 log_entries = sa.Table(
     "log_entries",
     metadata,
-    sa.Column("room_id", sa.Uuid, nullable=False),
+    sa.Column("room_id", Id, nullable=False),
     sa.Column("seq", sa.BigInteger, nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
-    sa.Column("message_id", sa.Uuid),
-    sa.Column("user_id", sa.Uuid),
+    sa.Column("message_id", Id),
+    sa.Column("user_id", Id),
     sa.PrimaryKeyConstraint("room_id", "seq", name="pk_log_entries"),
     sa.ForeignKeyConstraint(["room_id"], ["rooms.id"], name="fk_log_entries_room_id_rooms"),
     sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name="fk_log_entries_message_id_messages"),
@@ -161,10 +179,10 @@ log_entries = sa.Table(
 replies = sa.Table(
     "replies",
     metadata,
-    sa.Column("id", sa.Uuid, nullable=False),
-    sa.Column("room_id", sa.Uuid, nullable=False),
-    sa.Column("prompt_id", sa.Uuid, nullable=False),
-    sa.Column("asked_by", sa.Uuid),
+    sa.Column("id", Id, nullable=False),
+    sa.Column("room_id", Id, nullable=False),
+    sa.Column("prompt_id", Id, nullable=False),
+    sa.Column("asked_by", Id),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("deadline_at", UtcDateTime, nullable=False),
     sa.Column("try_number", sa.Integer, nullable=False),
@@ -173,7 +191,7 @@ replies = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("crashes", sa.Integer, nullable=False),
     sa.Column("stop_requested", sa.Boolean(create_constraint=False), nullable=False),
-    sa.Column("message_id", sa.Uuid),
+    sa.Column("message_id", Id),
     sa.Column("provider", sa.Text),
     sa.Column("model", sa.Text),
     sa.Column("finish_reason", sa.Text),
@@ -214,7 +232,7 @@ sa.Index(
 attempts = sa.Table(
     "attempts",
     metadata,
-    sa.Column("reply_id", sa.Uuid, nullable=False),
+    sa.Column("reply_id", Id, nullable=False),
     sa.Column("number", sa.Integer, nullable=False),
     sa.Column("epoch", sa.Integer, nullable=False),
     sa.Column("provider", sa.Text, nullable=False),

@@ -107,7 +107,7 @@ class Rooms(Protocol):
 
     @abstractmethod
     async def visible_to(self, user_id: UserId, limit: int, after: RoomCursor | None) -> RoomPage:
-        """The rooms whose door is open to this person, latest activity first."""
+        """The rooms whose door is open to this person, latest activity first (of the same moment, largest id first)."""
 
     @abstractmethod
     async def members(self, room_id: RoomId) -> Sequence[Membership]:
@@ -133,7 +133,8 @@ class Messages(Protocol):
     async def add(self, message: Message, fingerprint: bytes) -> None:
         """Store a new message at a place that was got by ``advance`` in this transaction.
 
-        Raises ``DuplicateMessage`` where this (room, sender, m_id) is stored already.
+        Raises ``DuplicateMessage`` where this (room, sender, m_id) is stored already, ``NotAuthenticated`` where the
+        sender's account is gone.
         """
 
     @abstractmethod
@@ -231,7 +232,7 @@ class Replies(Protocol):
     async def finish(self, reply: Reply) -> bool:
         """Store its final status and what goes with it, where it is not final and no later epoch has it.
 
-        Says whether it was stored. Keeps the count of attempts that is stored already.
+        The counts of attempts and crashes stay the storage's own. Says whether it was stored.
         """
 
     @abstractmethod

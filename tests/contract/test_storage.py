@@ -1,0 +1,26 @@
+"""Every storage passes the same suite."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from adapters.sql.engine import Database
+from adapters.sql.unit_of_work import SqlUnitOfWork
+from chat_core.ports.storage import UnitOfWork
+from chat_core.testing.storage import StorageContract
+
+
+class TestSqlite(StorageContract):
+    @pytest.fixture
+    async def uow(self, sqlite_url: str) -> AsyncIterator[UnitOfWork]:
+        database = Database(sqlite_url)
+        yield SqlUnitOfWork(database)
+        await database.close()
+
+
+class TestPostgres(StorageContract):
+    @pytest.fixture
+    async def uow(self, postgres_url: str) -> AsyncIterator[UnitOfWork]:
+        database = Database(postgres_url)
+        yield SqlUnitOfWork(database)
+        await database.close()
