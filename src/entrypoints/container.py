@@ -212,7 +212,8 @@ class Container(containers.DeclarativeContainer):
     check_workers = providers.Callable(_check_workers, line)
     check_model = providers.Callable(_check_model, model, introduction)
     readiness = providers.Singleton(
-        _readiness, draining,
+        _readiness,
+        draining,
         check_database.provider,
         check_redis.provider,
         check_model.provider,

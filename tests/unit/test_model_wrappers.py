@@ -118,7 +118,7 @@ class TestDeadlines:
         clock = Clock()
         inner = ScriptedModel([Thinking()] * 100)
         count = 0
-        with pytest.raises(ModelTimedOut, match="no end after 60 s"):  # noqa: PT012 - it is raised in the middle
+        with pytest.raises(ModelTimedOut, match="no end after 60 s"):
             async with aclosing(Deadlines(inner, clock=clock).stream(ASKED)) as stream:
                 async for _ in stream:
                     count += 1
