@@ -132,7 +132,7 @@ class PostgresServer:
 
     def _sql(self, statement: str) -> None:
         async def run() -> None:
-            import asyncpg  # type: ignore[import-untyped]
+            import asyncpg
 
             host = self.url.host or self.url.query.get("host")
             connection = await asyncpg.connect(

@@ -41,8 +41,8 @@ async def running(container: Container) -> AsyncIterator[None]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await container.local_queue().close(FINISH_SECONDS)
+        container.close_queue()
         if line is not None:
-            container.queue().close()
             await line.close()
         if isinstance(model, ClosableModel):
             await model.aclose()

@@ -100,7 +100,7 @@ class QueueWorker:
         self._start = start
         self._loop = asyncio.get_running_loop()
         self.started = 0
-        dramatiq.actor(self._take, broker=broker, actor_name=ACTOR, queue_name=QUEUE)
+        dramatiq.actor(broker=broker, actor_name=ACTOR, queue_name=QUEUE)(self._take)
         self._worker = dramatiq.Worker(broker, queues={QUEUE}, worker_threads=threads, worker_timeout=100)
 
     def _take(self, reply_id: str) -> None:
