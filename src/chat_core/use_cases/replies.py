@@ -79,6 +79,7 @@ class _Job:
     reply: Reply
     conversation: Conversation
     made: int
+    wasted: int
 
 
 @dataclass(slots=True)
@@ -175,6 +176,7 @@ class GenerateReply:
                 attempts=[f"{attempt.provider}:{attempt.model}" for attempt in earlier],
             ),
             made=len(earlier),
+            wasted=sum((attempt.input_tokens or 0) + (attempt.output_tokens or 0) for attempt in earlier),
         )
 
     async def _guard(self, reply: Reply, making: asyncio.Task[None], watch: Watch) -> None:
@@ -200,14 +202,14 @@ class GenerateReply:
         return renewed is not None and not renewed.stop_requested
 
     async def _make(self, job: _Job) -> None:
-        draft = _Draft(number=job.made)
+        draft = _Draft(number=job.made, wasted=job.wasted)
         try:
             end = await self._stream(job, draft)
         except _NotOurs:
             return
         except ModelError as error:
             log.warning("the model failed: %s (%s)", error.code, error.detail, extra={"reply_id": str(job.reply.id)})
-            await self._fail(job.reply, draft, error.code)
+            await self._fail(job.reply, draft, error.code, error.usage)
         except Unavailable:
             raise
         except Exception:
@@ -236,8 +238,9 @@ class GenerateReply:
         raise ModelError("The model's stream has no end.")
 
     def _ended(self, draft: _Draft, outcome: str, usage: Usage | None) -> Attempt | None:
-        if draft.attempt is None:
-            return None
+        if draft.attempt is None or draft.attempt.ended_at is not None:
+            # What ended before goes on saying how: a failure between two attempts belongs to neither.
+            return draft.attempt
         return replace(
             draft.attempt,
             ended_at=self.now(),
@@ -276,8 +279,9 @@ class GenerateReply:
         status = ReplyStatus.COMPLETE if end.reason is FinishReason.STOP else ReplyStatus.INCOMPLETE
         return await self._finish(reply, draft, status, end=end, text=text)
 
-    async def _fail(self, reply: Reply, draft: _Draft, code: str) -> None:
-        draft.attempt = self._ended(draft, code, None)
+    async def _fail(self, reply: Reply, draft: _Draft, code: str, usage: Usage | None = None) -> None:
+        draft.attempt = self._ended(draft, code, usage)
+        draft.forget(usage)
         await self._finish(reply, draft, ReplyStatus.FAILED, error_code=code)
 
     @again_on_contention
