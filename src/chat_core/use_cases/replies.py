@@ -171,7 +171,6 @@ class GenerateReply:
             conversation(
                 context,
                 room.ai,
-                reply.id,
                 seconds_left=seconds_left,
                 attempts=[f"{attempt.provider}:{attempt.model}" for attempt in earlier],
             ),
