@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -118,6 +118,18 @@ class HeldQueue(ReplyQueue):
         self.put_there.append(reply_id)
 
 
+@dataclass(frozen=True)
+class Making:
+    """A reply that is being made. Not awaitable itself, since most tests leave it alone."""
+
+    task: "asyncio.Task[None]"
+
+    async def end(self) -> None:
+        """Return when it has ended, or raise what it raised."""
+        async with asyncio.timeout(10):
+            await self.task
+
+
 class World:
     """The container over memory, with handy words for what tests do most. Leases run by ``clock``.
 
@@ -197,11 +209,11 @@ class World:
         await self.maker(**how)(reply.id)
         return await self.reply(reply.id)
 
-    def begin(self, reply: Reply, **how: Any) -> "asyncio.Task[None]":
+    def begin(self, reply: Reply, **how: Any) -> Making:
         """Begin to make the reply; ``close`` waits for its end."""
-        task = asyncio.create_task(self.maker(**how)(reply.id))
-        self._making.append(task)
-        return task
+        making = Making(asyncio.create_task(self.maker(**how)(reply.id)))
+        self._making.append(making.task)
+        return making
 
     async def answer_to(self, actor: Actor, room: Room, content: str) -> Answer:
         """Say something, and wait for the answer's end."""

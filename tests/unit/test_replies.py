@@ -173,7 +173,7 @@ async def test_an_attempt_is_stored_before_the_provider_is_asked(new_world: NewW
     running = await world.reply(reply.id)
     assert (running.status, running.attempts, running.provider) == (ReplyStatus.RUNNING, 1, "gemini")
     gate.open()
-    await making
+    await making.end()
     [attempt] = await world.attempts(reply)
     assert (attempt.outcome, attempt.input_tokens, attempt.output_tokens) == ("stop", 7, 3)
     assert attempt.ended_at is not None
@@ -252,7 +252,7 @@ async def test_a_maker_that_lost_its_lease_makes_no_further_attempt(new_world: N
     world.clock.let_pass(16)
     await world.make(reply)
     gate.open()
-    await late
+    await late.end()
     assert [attempt.epoch for attempt in await world.attempts(reply)] == [2]
     assert await world.texts(room) == ["hi", "In time."]
 
@@ -283,7 +283,7 @@ async def test_what_is_being_made_is_left_to_its_maker(new_world: NewWorld):
     again = await world.make(reply)
     assert (again.status, again.epoch, again.crashes) == (ReplyStatus.RUNNING, 1, 0)
     gate.open()
-    await making
+    await making.end()
     assert len(world.model.asked) == 1
 
 
@@ -296,7 +296,7 @@ async def test_a_maker_that_lost_its_lease_stores_nothing(new_world: NewWorld):
     world.clock.let_pass(16)
     made = await world.make(reply)
     gate.open()
-    await late
+    await late.end()
     assert (await world.reply(reply.id)) == made
     assert (made.epoch, made.crashes) == (2, 1)
     assert await world.texts(room) == ["hi", "From the second"]
@@ -311,22 +311,20 @@ async def test_a_maker_that_hears_of_its_lost_lease_closes_the_models_stream(new
     await never.reached()
     world.clock.let_pass(16)
     await world.make(reply)
-    async with asyncio.timeout(10):
-        await late
+    await late.end()
     assert world.model.open_streams == 0
     assert await world.texts(room) == ["hi", "From the second"]
 
 
 async def test_a_reply_that_kills_its_makers_is_given_up(new_world: NewWorld):
-    gate = Gate()
-    world = new_world([BEGINS, gate, STOP], held=True)
+    # Each of these makers hangs, as one that was killed does for those who look from outside.
+    gates = [Gate() for _ in range(4)]
+    world = new_world(*([BEGINS, gate, STOP] for gate in gates), held=True)
     _, room, reply = await asked(world)
-    for number in range(1, 5):
+    for crashes, gate in enumerate(gates):
         world.begin(reply, feed=MemoryReplyFeed())
-        # Each of these makers hangs, as one that was killed does for those who look from outside.
-        while world.model.opened < number:
-            await asyncio.sleep(0)
-        assert (await world.reply(reply.id)).crashes == number - 1
+        await gate.reached()
+        assert (await world.reply(reply.id)).crashes == crashes
         world.clock.let_pass(16)
     given_up = await world.make(reply)
     assert (given_up.status, given_up.error_code, given_up.crashes) == (ReplyStatus.FAILED, "poison", 4)
@@ -364,7 +362,7 @@ async def test_who_makes_an_answer_keeps_its_lease(new_world: NewWorld):
         async with world.uow.read() as tx:
             assert await tx.replies.due(10) == []
     gate.open()
-    await making
+    await making.end()
     ended = await world.reply(reply.id)
     assert (ended.status, ended.epoch, ended.crashes) == (ReplyStatus.COMPLETE, 1, 0)
 
@@ -379,10 +377,10 @@ async def test_an_answer_outlives_a_storage_that_is_away_for_a_while(new_world: 
     await world.container.feed().announce(reply.id)
     for _ in range(5):
         await asyncio.sleep(0)
-    assert not making.done()
+    assert not making.task.done()
     world.uow.away = None
     gate.open()
-    await making
+    await making.end()
     assert await world.texts(room) == ["hi", "Hello."]
 
 
@@ -395,7 +393,7 @@ async def test_an_answer_that_cannot_be_stored_is_made_again_later(new_world: Ne
     world.uow.away = StorageUnavailable()
     gate.open()
     with pytest.raises(StorageUnavailable):
-        await making
+        await making.end()
     world.uow.away = None
     assert (await world.reply(reply.id)).status is ReplyStatus.RUNNING
     world.clock.let_pass(16)
@@ -409,9 +407,9 @@ async def test_a_maker_that_is_cancelled_closes_the_models_stream(new_world: New
     _, room, reply = await asked(world)
     making = world.begin(reply)
     await never.reached()
-    making.cancel()
+    making.task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await making
+        await making.end()
     assert world.model.open_streams == 0
     assert await world.texts(room) == ["hi"]
 
@@ -458,7 +456,7 @@ async def test_a_maker_that_does_not_hear_of_the_deletion_stores_nothing_either(
         await world.container.delete_room()(actor=ann, room_id=room.id)
     log = await world.log(room)
     gate.open()
-    await making
+    await making.end()
     assert (await world.reply(reply.id)).status is ReplyStatus.CANCELLED
     assert await world.log(room) == log
 

@@ -189,7 +189,21 @@ def test_each_claim_is_needed(tokens: JwtTokens, clock: TimeOfDay, name: str):
     assert is_refused(tokens, signed(good_header(), payload))
 
 
-WRONG_TYPES = (None, [], {}, True, "", "x", -1, 0, 1e308, 10**30, "9999999999", [str(CLAIMS.user_id)], {"a": 1})
+WRONG_TYPES: tuple[Any, ...] = (
+    None,
+    [],
+    {},
+    True,
+    "",
+    "x",
+    -1,
+    0,
+    1e308,
+    10**30,
+    "9999999999",
+    [str(CLAIMS.user_id)],
+    {"a": 1},
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
