@@ -79,9 +79,7 @@ def test_the_documentation_pages_load_nothing_from_elsewhere_and_run_no_inline_s
         assert re.findall(r"""(?:src|href)=["']?(?:[a-z]+:)?//""", page.read_text()) == []
         assert re.findall(r"<script(?![^>]* src=)", page.read_text()) == []
     for asset in (folder / "assets").glob("*.js"):
-        assert "cdn.redoc" not in asset.read_text(encoding="utf-8"), (
-            f"{asset.name} was renewed without its change"
-        )
+        assert "cdn.redoc" not in asset.read_text(encoding="utf-8"), f"{asset.name} was renewed without its change"
 
 
 def test_the_wheel_ships_the_migrations(wheel: list[str]):

@@ -26,8 +26,9 @@ from chat_core.ports.storage import (
     Users,
 )
 from chat_core.testing.models import Gate, Script, ScriptedModel
+from chat_core.use_cases.generation import GenerateReply
 from chat_core.use_cases.messages import Sent
-from chat_core.use_cases.replies import Answer, GenerateReply
+from chat_core.use_cases.replies import Answer
 from entrypoints.container import Container, memory_container
 from entrypoints.settings import Settings
 from tests.clocks import Seconds
@@ -73,12 +74,12 @@ class WatchedUnitOfWork(UnitOfWork):
         self.commits = 0
         self.commit_errors: list[Exception] = []
         self.away: Exception | None = None
+        self.turned_away = asyncio.Event()
         self._news = asyncio.Condition()
 
     @asynccontextmanager
     async def __call__(self) -> AsyncIterator[Transaction]:
-        if self.away is not None:
-            raise self.away
+        self._look_whether_it_is_there()
         async with self._inner() as tx:
             self.open += 1
             try:
@@ -88,14 +89,18 @@ class WatchedUnitOfWork(UnitOfWork):
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Transaction]:
-        if self.away is not None:
-            raise self.away
+        self._look_whether_it_is_there()
         async with self._inner.read() as tx:
             self.open += 1
             try:
                 yield tx
             finally:
                 self.open -= 1
+
+    def _look_whether_it_is_there(self) -> None:
+        if self.away is not None:
+            self.turned_away.set()
+            raise self.away
 
     async def committed(self) -> None:
         async with self._news:
@@ -156,7 +161,7 @@ class World:
         async with asyncio.timeout(10):
             await asyncio.gather(*self._making, return_exceptions=True)
             if not self._held:
-                await self.container.queue().close(5)
+                await self.container.local_queue().close(5)
         assert self.uow.open == 0, "a transaction was left open"
         assert self.model.open_streams == 0, "a stream of the model was left open"
         feed = self.container.feed()

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from dependency_injector import containers, providers
 
@@ -17,13 +18,18 @@ from adapters.sql import migrate
 from adapters.sql.engine import Database, Limits
 from adapters.sql.unit_of_work import SqlUnitOfWork
 from chat_core.errors import StorageUnavailable
+from chat_core.ports.delivery import ReplyFeed, ReplyQueue
 from chat_core.ports.language_model import LanguageModel, ModelCheck
-from chat_core.use_cases import accounts, messages, replies, rooms
-from entrypoints.health import Introduction, Part, Readiness
+from chat_core.use_cases import accounts, generation, messages, replies, rooms
+from entrypoints.health import Draining, Introduction, Part, Readiness
 from entrypoints.settings import Settings, SettingsError
 
 #: Failures in a row after which a model counts as down.
 FAILURES_TILL_DOWN = 5
+
+if TYPE_CHECKING:
+    from adapters.feed.pubsub import RedisLine
+    from adapters.queue.remote import QueueWorker
 
 SchemaMismatch = migrate.SchemaMismatch
 
@@ -62,12 +68,18 @@ async def _in_memory() -> Part:
     return Part("ok", "in memory: gone with the process")
 
 
-async def _no_redis() -> Part:
-    return Part("ok", "not configured: replies are made in this process")
+async def _check_redis(line: "RedisLine | None") -> Part:
+    if line is None:
+        return Part("ok", "not configured")
+    return Part("ok") if line.connected else Part("degraded", "away: replies are made in the API's processes")
 
 
-async def _in_process() -> Part:
-    return Part("ok", "replies are made in this process")
+async def _check_workers(line: "RedisLine | None") -> Part:
+    if line is None:
+        return Part("ok", "not configured: replies are made in this process")
+    if line.connected and line.has_workers:
+        return Part("ok")
+    return Part("down", "no worker is heard of: replies are made in the API's processes")
 
 
 async def _check_model(model: LanguageModel, introduced: Introduction) -> Part:
@@ -89,13 +101,58 @@ def _offered(model: LanguageModel) -> frozenset[str]:
     return frozenset(model.offered) if isinstance(model, Choice) else frozenset()
 
 
+def _line(settings: Settings) -> "RedisLine | None":
+    if settings.redis_url is None:
+        return None
+    from adapters.feed.pubsub import RedisLine
+
+    return RedisLine(settings.redis_url)
+
+
+def _feed(local: MemoryReplyFeed, line: "RedisLine | None") -> ReplyFeed:
+    if line is None:
+        return local
+    from adapters.feed.pubsub import RedisReplyFeed
+
+    return RedisReplyFeed(local, line)
+
+
+def _queue(local: InProcessReplyQueue, line: "RedisLine | None", settings: Settings, worker: bool) -> ReplyQueue:
+    if line is None or settings.redis_url is None:
+        return local
+    from adapters.queue.broker import BellBroker
+    from adapters.queue.remote import TIMEOUT, RemoteReplyQueue
+
+    def worked() -> bool:
+        return line.connected and (worker or line.has_workers)
+
+    return RemoteReplyQueue(BellBroker(settings.redis_url, timeout=TIMEOUT), local, worked)
+
+
+def _close_queue(local: InProcessReplyQueue, queue: ReplyQueue) -> None:
+    if queue is not local:
+        from adapters.queue.remote import RemoteReplyQueue
+
+        if isinstance(queue, RemoteReplyQueue):
+            queue.close()
+
+
+def _queue_worker(local: InProcessReplyQueue, settings: Settings, threads: int) -> "QueueWorker":
+    from adapters.queue.broker import WORKER_TIMEOUT, BellBroker
+    from adapters.queue.remote import QueueWorker
+
+    return QueueWorker(BellBroker(settings.redis_url or "", timeout=WORKER_TIMEOUT), local.take, threads=threads)
+
+
 def _readiness(
+    draining: Draining,
     database: Callable[[], Awaitable[Part]],
     redis: Callable[[], Awaitable[Part]],
     model: Callable[[], Awaitable[Part]],
     workers: Callable[[], Awaitable[Part]],
 ) -> Readiness:
-    return Readiness({"database": database, "redis": redis, "model": model, "workers": workers})
+    checks = {"database": database, "redis": redis, "model": model, "workers": workers}
+    return Readiness(checks, draining)
 
 
 class Container(containers.DeclarativeContainer):
@@ -118,11 +175,21 @@ class Container(containers.DeclarativeContainer):
         lambda settings: build(settings.llm, settings.environ, offered=settings.llm_offered), settings
     )
     introduction = providers.Singleton(Introduction)
-    feed = providers.Singleton(MemoryReplyFeed)
+    #: Whether this process is a worker, and how many replies it makes at once.
+    is_worker = providers.Object(False)
+    concurrency = providers.Object(200)
+    threads = providers.Object(4)
+
+    local_feed = providers.Singleton(MemoryReplyFeed)
+    line = providers.Singleton(_line, settings)
+    feed = providers.Singleton(_feed, local_feed, line)
     generate_reply = providers.Singleton(
-        replies.GenerateReply, uow=uow, model=model, feed=feed, timeout=settings.provided.model_timeout
+        generation.GenerateReply, uow=uow, model=model, feed=feed, timeout=settings.provided.model_timeout
     )
-    queue = providers.Singleton(InProcessReplyQueue, generate_reply)
+    local_queue = providers.Singleton(InProcessReplyQueue, generate_reply, concurrency=concurrency)
+    queue = providers.Singleton(_queue, local_queue, line, settings, is_worker)
+    close_queue = providers.Callable(_close_queue, local_queue, queue)
+    queue_worker = providers.Singleton(_queue_worker, local_queue, settings, threads)
 
     sign_up = providers.Singleton(accounts.SignUp, uow=uow, passwords=passwords)
     log_in = providers.Singleton(accounts.LogIn, uow=uow, passwords=passwords, tokens=tokens)
@@ -139,15 +206,27 @@ class Container(containers.DeclarativeContainer):
     list_messages = providers.Singleton(messages.ListMessages, uow=uow)
     edit_message = providers.Singleton(messages.EditMessage, uow=uow)
     delete_message = providers.Singleton(messages.DeleteMessage, uow=uow, feed=feed)
-    await_reply = providers.Singleton(replies.AwaitReply, uow=uow, feed=feed)
+    draining = providers.Singleton(Draining)
+    await_reply = providers.Singleton(
+        replies.AwaitReply, uow=uow, feed=feed, hurry=providers.Callable(lambda draining: draining.hurries, draining)
+    )
+    read_reply = providers.Singleton(replies.ReadReply, uow=uow)
+    stop_reply = providers.Singleton(replies.StopReply, uow=uow, feed=feed, await_reply=await_reply)
+    retry_reply = providers.Singleton(replies.RetryReply, uow=uow, queue=queue)
+    spread_stops = providers.Singleton(replies.SpreadStops, uow=uow, feed=local_feed)
     sweep_replies = providers.Singleton(replies.SweepReplies, uow=uow, queue=queue)
 
     check_database = providers.Callable(_check_sql, database)
-    check_redis = providers.Callable(_no_redis)
-    check_workers = providers.Callable(_in_process)
+    check_redis = providers.Callable(_check_redis, line)
+    check_workers = providers.Callable(_check_workers, line)
     check_model = providers.Callable(_check_model, model, introduction)
     readiness = providers.Singleton(
-        _readiness, check_database.provider, check_redis.provider, check_model.provider, check_workers.provider
+        _readiness,
+        draining,
+        check_database.provider,
+        check_redis.provider,
+        check_model.provider,
+        check_workers.provider,
     )
 
 

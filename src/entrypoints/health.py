@@ -1,6 +1,7 @@
 """How ready the service is, part by part."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -8,6 +9,9 @@ from typing import Literal
 from chat_core.ports.language_model import ModelHealth
 
 State = Literal["ok", "degraded", "down"]
+
+#: How long sends that wait for an answer may go on waiting when the process was told to end, in seconds.
+PATIENCE = 8.0
 
 
 @dataclass(slots=True)
@@ -38,13 +42,31 @@ class Report:
 
 
 @dataclass(slots=True)
+class Draining:
+    """Whether the process was told to end. What waits goes on for a while, and then hurries."""
+
+    since: float | None = None
+
+    def begin(self) -> None:
+        if self.since is None:
+            self.since = time.monotonic()
+
+    @property
+    def begun(self) -> bool:
+        return self.since is not None
+
+    def hurries(self) -> bool:
+        return self.since is not None and time.monotonic() - self.since > PATIENCE
+
+
+@dataclass(slots=True)
 class Readiness:
     """Asks every part at once. Only the database, and draining, decide whether the service is ready."""
 
     checks: Mapping[str, Callable[[], Awaitable[Part]]]
-    draining: bool = False
+    draining: Draining
 
     async def __call__(self) -> Report:
         found = await asyncio.gather(*(check() for check in self.checks.values()))
         parts = dict(zip(self.checks, found, strict=True))
-        return Report(parts, takes_sends=not self.draining and parts["database"].status != "down")
+        return Report(parts, takes_sends=not self.draining.begun and parts["database"].status != "down")

@@ -1,16 +1,17 @@
 """Making an answer: every way it can end, who may make it, what it costs, and waiting for it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from adapters.memory.delivery import MemoryReplyFeed
-from chat_core.domain.ids import ReplyId, uuid7
+from chat_core.domain.ids import ReplyId, utc_now, uuid7
 from chat_core.domain.message import MessageStatus
 from chat_core.domain.reply import REPLY_ERRORS, Reply, ReplyStatus, error_title
 from chat_core.domain.room import Room
@@ -23,6 +24,7 @@ from chat_core.errors import (
     ModelTimedOut,
     ModelUnavailable,
     NotFound,
+    NotRetryable,
     PromptTooLong,
     StorageUnavailable,
 )
@@ -37,7 +39,8 @@ from chat_core.ports.language_model import (
     Usage,
 )
 from chat_core.testing.models import Gate, Step, answer
-from chat_core.use_cases.replies import ANSWER_MAX, AwaitReply, SweepReplies
+from chat_core.use_cases.generation import ANSWER_MAX
+from chat_core.use_cases.replies import AwaitReply, SweepReplies
 from tests.clocks import Seconds
 from tests.world import NewWorld, World
 
@@ -384,26 +387,47 @@ async def test_an_answer_outlives_a_storage_that_is_away_for_a_while(new_world: 
     assert await world.texts(room) == ["hi", "Hello."]
 
 
-async def test_an_answer_that_cannot_be_stored_is_made_again_later(new_world: NewWorld):
+async def test_an_answer_that_cannot_be_stored_at_once_is_kept_until_it_can(
+    new_world: NewWorld, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("random.uniform", lambda *_: 0.0)
     gate = Gate()
-    world = new_world([gate, *answer("Lost.")], answer("Hello."), held=True)
+    world = new_world([gate, *answer("Hello.")], held=True)
     _, room, reply = await asked(world)
     making = world.begin(reply)
     await gate.reached()
     world.uow.away = StorageUnavailable()
     gate.open()
-    with pytest.raises(StorageUnavailable):
-        await making.end()
+    async with asyncio.timeout(10):
+        await world.uow.turned_away.wait()
+    assert not making.task.done()
     world.uow.away = None
-    assert (await world.reply(reply.id)).status is ReplyStatus.RUNNING
-    world.clock.let_pass(16)
-    assert (await world.make(reply)).status is ReplyStatus.COMPLETE
+    await making.end()
+    assert (await world.reply(reply.id)).status is ReplyStatus.COMPLETE
     assert await world.texts(room) == ["hi", "Hello."]
+    assert len(world.model.asked) == 1
 
 
-async def test_a_maker_that_is_cancelled_closes_the_models_stream(new_world: NewWorld):
+async def test_an_answer_that_cannot_be_stored_by_its_deadline_is_given_up(new_world: NewWorld):
+    gate = Gate()
+    world = new_world([gate, *answer("Hello.")], held=True)
+    _, _, reply = await asked(world)
+    times = iter([utc_now()])
+    late = utc_now() + timedelta(seconds=1000)
+    making = asyncio.create_task(replace(world.maker(), now=lambda: next(times, late))(reply.id))
+    await gate.reached()
+    world.uow.away = StorageUnavailable()
+    gate.open()
+    with pytest.raises(StorageUnavailable):
+        await making
+    world.uow.away = None
+    world.clock.let_pass(16)
+    assert (await world.make(reply, later=1000)).error_code == "expired"
+
+
+async def test_a_maker_that_is_cancelled_hands_its_reply_over(new_world: NewWorld):
     never = Gate()
-    world = new_world([Text("Some"), never, STOP], held=True)
+    world = new_world([BEGINS, Text("Some"), never, STOP], [BEGINS, *answer("Hello.")], held=True)
     _, room, reply = await asked(world)
     making = world.begin(reply)
     await never.reached()
@@ -411,7 +435,97 @@ async def test_a_maker_that_is_cancelled_closes_the_models_stream(new_world: New
     with pytest.raises(asyncio.CancelledError):
         await making.end()
     assert world.model.open_streams == 0
-    assert await world.texts(room) == ["hi"]
+    handed_over = await world.reply(reply.id)
+    assert (handed_over.status, handed_over.crashes) == (ReplyStatus.QUEUED, 0)
+    made = await world.make(reply)
+    assert (made.status, made.crashes, made.attempts) == (ReplyStatus.COMPLETE, 0, 2)
+    assert await world.texts(room) == ["hi", "Hello."]
+
+
+# Stopping it, and trying it again.
+
+
+@pytest.mark.parametrize(
+    ("texts", "status", "stored"),
+    [(("Some ", "text"), ReplyStatus.INCOMPLETE, ["hi", "Some text"]), ((), ReplyStatus.CANCELLED, ["hi"])],
+)
+async def test_a_stopped_answer_keeps_the_text_so_far(
+    new_world: NewWorld, texts: tuple[str, ...], status: ReplyStatus, stored: list[str]
+):
+    never = Gate()
+    world = new_world([BEGINS, *map(Text, texts), never, STOP])
+    ann, room, reply = await asked(world)
+    await never.reached()
+    for _ in range(2):
+        answered = await world.container.stop_reply()(actor=ann, reply_id=reply.id)
+        assert (answered.reply.status, answered.reply.finish_reason) == (status, "stopped")
+    assert await world.texts(room) == stored
+    [attempt] = await world.attempts(reply)
+    assert attempt.outcome == "stopped"
+    assert world.model.open_streams == 0
+
+
+async def test_an_answer_that_was_stopped_before_it_began_is_never_asked_for(held: World):
+    ann, room, reply = await asked(held)
+    stop = held.container.stop_reply()
+    assert (await stop(actor=ann, reply_id=reply.id)).reply.status is ReplyStatus.CANCELLED
+    await held.make(reply)
+    assert held.model.asked == []
+    assert await held.texts(room) == ["hi"]
+
+
+async def test_a_finished_answer_is_not_changed_by_a_stop(held: World):
+    ann, _, reply = await asked(held)
+    made = await held.make(reply)
+    assert (await held.container.stop_reply()(actor=ann, reply_id=reply.id)).reply == made
+
+
+@pytest.mark.parametrize("deed", ["read_reply", "stop_reply", "retry_reply"])
+async def test_the_replies_of_a_closed_room_are_not_there(held: World, deed: str):
+    ann, eve = await held.person("ann"), await held.person("eve")
+    reply = await held.ask(ann, await held.room(ann, private=True), "hi")
+    act = getattr(held.container, deed)()
+    for actor, reply_id in ((eve, reply.id), (ann, ReplyId(uuid7()))):
+        with pytest.raises(NotFound):
+            await act(actor=actor, reply_id=reply_id)
+    assert not (await held.reply(reply.id)).stop_requested
+
+
+async def test_a_failed_answer_can_be_tried_again(new_world: NewWorld):
+    world = new_world([ModelRefused()], answer("Hello."), held=True)
+    ann, room, reply = await asked(world)
+    failed = await world.make(reply)
+    retry = world.container.retry_reply()
+    again = await retry(actor=ann, reply_id=reply.id)
+    assert (again.try_number, again.prompt_id, again.status) == (2, reply.prompt_id, ReplyStatus.QUEUED)
+    assert await retry(actor=ann, reply_id=reply.id) == again
+    await world.make(again)
+    assert await world.reply(reply.id) == failed
+    assert await world.texts(room) == ["hi", "Hello."]
+    with pytest.raises(NotRetryable):
+        await retry(actor=ann, reply_id=again.id)
+
+
+async def test_of_many_who_try_again_at_once_one_does(new_world: NewWorld):
+    world = new_world([ModelRefused()], held=True)
+    ann, _, reply = await asked(world)
+    await world.make(reply)
+    retry = world.container.retry_reply()
+    tries = await asyncio.gather(*(retry(actor=ann, reply_id=reply.id) for _ in range(10)))
+    assert len({each.id for each in tries}) == 1
+
+
+async def test_an_answer_in_the_making_cannot_be_tried_again(held: World):
+    ann, _, reply = await asked(held)
+    with pytest.raises(NotRetryable):
+        await held.container.retry_reply()(actor=ann, reply_id=reply.id)
+
+
+async def test_an_answer_to_a_deleted_prompt_cannot_be_tried_again(held: World):
+    ann, room, reply = await asked(held)
+    await held.container.delete_message()(actor=ann, room_id=room.id, message_id=reply.prompt_id)
+    with pytest.raises(NotRetryable):
+        await held.container.retry_reply()(actor=ann, reply_id=reply.id)
 
 
 # What happens to the prompt or the room meanwhile.
@@ -425,7 +539,7 @@ async def test_deleting_the_prompt_closes_the_models_stream(new_world: NewWorld)
     await world.container.delete_message()(actor=ann, room_id=room.id, message_id=reply.prompt_id)
     ended = await world.ended(reply.id)
     assert (ended.reply.status, ended.reply.error_code) == (ReplyStatus.CANCELLED, "cancelled")
-    await world.container.queue().close(10)
+    await world.container.local_queue().close(10)
     assert world.model.open_streams == 0
     assert await world.texts(room) == [""]
     assert await world.log(room) == ["message.created", "message.deleted"]
@@ -438,7 +552,7 @@ async def test_deleting_the_room_closes_the_models_stream(new_world: NewWorld):
     await never.reached()
     await world.container.delete_room()(actor=ann, room_id=room.id)
     assert (await world.ended(reply.id)).reply.status is ReplyStatus.CANCELLED
-    await world.container.queue().close(10)
+    await world.container.local_queue().close(10)
     assert world.model.open_streams == 0
     assert await world.log(room) == ["message.created", "room.deleted"]
 
@@ -516,6 +630,7 @@ class ClockedFeed(MemoryReplyFeed):
     def __init__(self, clock: Seconds) -> None:
         super().__init__()
         self.waits: list[float] = []
+        self.in_the_third_wait: Callable[[], Awaitable[object]] | None = None
         self._clock = clock
 
     @asynccontextmanager
@@ -526,6 +641,8 @@ class ClockedFeed(MemoryReplyFeed):
             async def wait(self, seconds: float) -> None:
                 feed.waits.append(seconds)
                 feed._clock.let_pass(seconds)
+                if len(feed.waits) == 3 and feed.in_the_third_wait is not None:
+                    await feed.in_the_third_wait()
 
         yield Waiting()
 
@@ -554,27 +671,15 @@ async def test_a_reply_is_waited_for_so_long_and_no_longer(held: World, seconds:
     answered = await await_reply(reply_id=reply.id, seconds=seconds)
     assert (answered.message, answered.reply.status) == (None, ReplyStatus.QUEUED)
     assert clock() - begun == pytest.approx(max(seconds, 0))
-    assert all(0 < wait <= 0.5 for wait in feed.waits)
+    assert all(0 < wait <= await_reply.look_every for wait in feed.waits)
 
 
 async def test_a_reply_whose_news_are_lost_is_found_by_looking(held: World):
     _, _, reply = await asked(held)
-    await held.make(reply)
-    ended = await held.reply(reply.id)
-    looks: list[int] = []
-
-    class LaterFinal(AwaitReply):
-        __slots__ = ()
-
-        async def _look(self, reply_id: ReplyId):
-            looks.append(1)
-            answered = await AwaitReply._look(self, reply_id)
-            return answered if len(looks) > 3 else replace(answered, reply=reply)
-
-    clock = Seconds()
-    feed = ClockedFeed(clock)
-    found = await LaterFinal(uow=held.uow, feed=feed, monotonic=clock)(reply_id=reply.id, seconds=50)
-    assert found.reply == ended
+    await_reply, feed, _ = awaiting(held)
+    feed.in_the_third_wait = lambda: held.make(reply)
+    answered = await await_reply(reply_id=reply.id, seconds=50)
+    assert answered.reply.status is ReplyStatus.COMPLETE
     assert len(feed.waits) == 3
 
 
@@ -618,6 +723,8 @@ async def test_the_sweep_puts_what_nobody_makes_on_the_queue(new_world: NewWorld
     waiting = await world.ask(ann, room, "three")
     sweep = world.container.sweep_replies()
     world.queue.put_there.clear()
+    assert await sweep() == 0, "what was just queued is on its way"
+    world.clock.let_pass(3)
     assert await sweep() == 1
     assert world.queue.put_there == [waiting.id]
     world.queue.put_there.clear()
@@ -631,6 +738,7 @@ async def test_the_sweep_takes_the_oldest_first_and_not_all_at_once(held: World)
     room = await held.room(ann)
     replies = [await held.ask(ann, room, f"message {number}") for number in range(5)]
     held.queue.put_there.clear()
+    held.clock.let_pass(3)
     assert await SweepReplies(uow=held.uow, queue=held.queue, limit=3)() == 3
     assert held.queue.put_there == [reply.id for reply in replies[:3]]
 
@@ -647,6 +755,7 @@ async def test_a_lost_queue_costs_time_and_no_answer(new_world: NewWorld):
     world = new_world(answer("Hello."), held=True)
     _, room, _ = await asked(world)
     world.queue.put_there.clear()
+    world.clock.let_pass(3)
     await world.container.sweep_replies()()
     for reply_id in world.queue.put_there:
         await world.maker()(reply_id)

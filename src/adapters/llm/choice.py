@@ -37,9 +37,7 @@ class Choice(LanguageModel):
     async def stream(self, conversation: Conversation, /) -> AsyncGenerator[ReplyPart, None]:
         name = conversation.model or self._own.name
         if name not in self._by_name:
-            raise ModelRefused(
-                f"the room's model {name!r} is not offered: choose another, or add it to LLM_OFFERED"
-            )
+            raise ModelRefused(f"the room's model {name!r} is not offered: choose another, or add it to LLM_OFFERED")
         async with aclosing(self._by_name[name].stream(conversation)) as parts:
             async for part in parts:
                 yield part

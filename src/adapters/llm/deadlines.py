@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 from adapters.llm.wrapping import Wrapper
 from chat_core.errors import ModelTimedOut
-from chat_core.ports.language_model import Conversation, LanguageModel, ReplyPart
+from chat_core.ports.language_model import Conversation, End, LanguageModel, ReplyPart
 
 SILENCE_SECONDS = 20.0
 TOTAL_SECONDS = 300.0
@@ -15,8 +15,8 @@ TOTAL_SECONDS = 300.0
 class Deadlines(Wrapper):
     """Raises ``ModelTimedOut`` after ``silence`` seconds without a part of any kind, or when the time is up.
 
-    The time is the conversation's ``seconds_left``, or ``total``. It runs while the provider is waited for and while the
-    reader is busy with a part; silence is the provider's alone. Either way the inner stream is closed at once.
+    The time is the conversation's ``seconds_left``, or ``total``. It runs while the provider is waited for and while
+    the reader is busy with a part; silence is the provider's alone. Either way the inner stream is closed at once.
     ``clock`` gives seconds; ``timeout`` is what ``asyncio.timeout`` is.
     """
 
@@ -51,3 +51,6 @@ class Deadlines(Wrapper):
                 if part is None:
                     return
                 yield part
+                if isinstance(part, End):
+                    # What it took the reader to store the end is not the provider's delay.
+                    return

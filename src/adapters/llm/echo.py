@@ -1,4 +1,4 @@
-"""A model that needs no key and is no AI: it repeats what it is told. For a first try, and for tests without a network."""
+"""A model that needs no key and is no AI: it repeats what it is told. For a first try, and without a network."""
 
 import asyncio
 import re
@@ -41,9 +41,7 @@ class Echo(LanguageModel):
         yield End(reason=FinishReason.STOP if whole else FinishReason.LENGTH, usage=usage)
 
     async def check(self) -> ModelHealth:
-        return ModelHealth(
-            check=ModelCheck.NO_AI, detail="The answers are echoes: set LLM for those of an AI"
-        )
+        return ModelHealth(check=ModelCheck.NO_AI, detail="The answers are echoes: set LLM for those of an AI")
 
 
 def create(model: str, environ: Mapping[str, str], /) -> Echo:

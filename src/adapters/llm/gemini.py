@@ -55,12 +55,14 @@ class Gemini(LanguageModel):
                 while (data := await _next(events, answer.ended)) is not None:
                     for part in answer.take(data):
                         yield part
+            end = answer.end()
         except ModelError as error:
             error.usage = answer.usage
             # Once the provider has said how the answer ended, what becomes of the connection does not matter.
             if not (answer.ended and isinstance(error, ModelUnavailable)):
                 raise
-        yield answer.end()
+            end = answer.end()
+        yield end
 
     async def check(self) -> ModelHealth:
         """Ask for the model's description: answers nothing and costs nothing."""
@@ -73,9 +75,7 @@ class Gemini(LanguageModel):
                 detail=f"Gemini does not offer {self._model}: set LLM to another model",
             )
         except ModelRefused as error:
-            return ModelHealth(
-                check=ModelCheck.REFUSED, detail=f"Gemini does not take GEMINI_API_KEY: {error.detail}"
-            )
+            return ModelHealth(check=ModelCheck.REFUSED, detail=f"Gemini does not take GEMINI_API_KEY: {error.detail}")
         except (ModelError, TimeoutError) as error:
             return ModelHealth(check=ModelCheck.UNREACHABLE, detail=str(error) or f"{self._who}: no answer")
         return ModelHealth(check=ModelCheck.OK)

@@ -1,4 +1,4 @@
-"""The wire format of Gemini's ``generateContent`` family, ``v1beta``: what is asked, and how to read what comes back."""
+"""The wire format of Gemini's ``generateContent``, ``v1beta``: what is asked, and how to read what comes back."""
 
 import math
 import re
@@ -24,8 +24,18 @@ _REASONS = {
     "STOP": FinishReason.STOP,
     "MAX_TOKENS": FinishReason.LENGTH,
     **dict.fromkeys(
-        ("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR")
-        + ("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"),
+        (
+            "SAFETY",
+            "RECITATION",
+            "LANGUAGE",
+            "BLOCKLIST",
+            "PROHIBITED_CONTENT",
+            "SPII",
+            "MODEL_ARMOR",
+            "IMAGE_SAFETY",
+            "IMAGE_PROHIBITED_CONTENT",
+            "IMAGE_RECITATION",
+        ),
         FinishReason.BLOCKED,
     ),
 }
@@ -120,9 +130,7 @@ def request(conversation: Conversation, model: str, thinking: str | None) -> byt
         config["maxOutputTokens"] = conversation.max_output_tokens
     if (generation(model) or (0, 0)) >= (3, 0):
         # Without its thoughts a model that thinks for long is silent, and cannot be told from one that hangs.
-        config["thinkingConfig"] = {"includeThoughts": True} | (
-            {"thinkingLevel": thinking} if thinking else {}
-        )
+        config["thinkingConfig"] = {"includeThoughts": True} | ({"thinkingLevel": thinking} if thinking else {})
     body: dict[str, Any] = {"contents": contents}
     if conversation.system:
         body["systemInstruction"] = {"parts": [{"text": conversation.system}]}

@@ -39,9 +39,7 @@ class ModelName:
         """Of ``provider:model``; all behind the first colon is the model's. Raises ``ValueError``."""
         provider, _, model = text.strip().partition(":")
         if not provider:
-            raise ValueError(
-                f"{text!r} names no model: write provider:model, such as gemini:gemini-3.8-flash"
-            )
+            raise ValueError(f"{text!r} names no model: write provider:model, such as gemini:gemini-3.8-flash")
         return cls(provider, model)
 
 
@@ -65,9 +63,7 @@ class Providers:
                 model: LanguageModel = point.load()(name.model, environ)
                 return model
         known = ", ".join(self.installed()) or "none"
-        raise ValueError(
-            f"LLM names the provider {name.provider!r}, which is not installed; installed: {known}"
-        )
+        raise ValueError(f"LLM names the provider {name.provider!r}, which is not installed; installed: {known}")
 
 
 def build(

@@ -7,9 +7,7 @@ from chat_core.errors import ModelBadAnswer
 _FIELDS = frozenset({b"data", b"event", b"id", b"retry", b""})
 
 
-async def events(
-    chunks: AsyncIterable[bytes], *, line_bytes: int, wire_bytes: int
-) -> AsyncGenerator[bytes, None]:
+async def events(chunks: AsyncIterable[bytes], *, line_bytes: int, wire_bytes: int) -> AsyncGenerator[bytes, None]:
     """The data of each event. Lines end at LF or CR LF alone: U+2028, which may stand raw in JSON, ends none.
 
     At the end of the stream an event without its blank line still counts; half of one is left for its reader to refuse.

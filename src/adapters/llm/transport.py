@@ -3,14 +3,15 @@
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+# Loaded with the provider that needs it, when it is named: half a second that an echo does without, and that must not
+# stop the loop at the first request.
+import aiohttp
+from aiohttp import ClientResponse, ClientSession
 
 from adapters.llm import failures, sse
 from adapters.llm.failures import ReadError
 from chat_core.errors import ModelBadAnswer, ModelInterrupted, ModelUnavailable
-
-if TYPE_CHECKING:
-    from aiohttp import ClientResponse, ClientSession
 
 #: Bytes of an error's body that are read.
 ERROR_BODY_MAX = 65_536
@@ -39,7 +40,7 @@ class Limits:
 class Transport:
     """Connections to one provider for one model.
 
-    Nothing is imported or opened before the first request. ``headers`` go with every request and hold ``secret``, which
+    Nothing is opened before the first request. ``headers`` go with every request and hold ``secret``, which
     no error's detail repeats; ``who`` is the ``provider:model`` for these details.
     """
 
@@ -56,13 +57,9 @@ class Transport:
 
         Raises ``ModelUnavailable`` before the provider answers, ``ModelInterrupted`` after, and what its status means.
         """
-        import aiohttp
-
         async with self._request("POST", url, body) as response:
             if response.content_type != "text/event-stream":
-                raise ModelBadAnswer(
-                    f"{self._who}: the answer is {response.content_type}, not a stream of events"
-                )
+                raise ModelBadAnswer(f"{self._who}: the answer is {response.content_type}, not a stream of events")
             chunks = response.content.iter_any()
             limits = self._limits
             try:
@@ -87,11 +84,7 @@ class Transport:
             await session.close()
 
     @asynccontextmanager
-    async def _request(
-        self, method: str, url: str, body: bytes | None
-    ) -> "AsyncGenerator[ClientResponse, None]":
-        import aiohttp
-
+    async def _request(self, method: str, url: str, body: bytes | None) -> AsyncGenerator[ClientResponse, None]:
         if self._closed:
             raise ModelUnavailable(f"{self._who}: the connections are closed")
         try:
@@ -115,9 +108,7 @@ class Transport:
             else:
                 response.close()
 
-    async def _error_body(self, response: "ClientResponse") -> bytes:
-        import aiohttp
-
+    async def _error_body(self, response: ClientResponse) -> bytes:
         body = bytearray()
         try:
             async for chunk in response.content.iter_any():
@@ -129,10 +120,8 @@ class Transport:
             pass
         return bytes(body[:ERROR_BODY_MAX])
 
-    def _open(self) -> "ClientSession":
+    def _open(self) -> ClientSession:
         if self._session is None:
-            import aiohttp
-
             self._session = aiohttp.ClientSession(
                 # How many may talk at once is for those who make replies to say; a second limit here would only queue.
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),

@@ -10,10 +10,10 @@ from typing import Generic, TypeVar
 
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, UserId
 from chat_core.domain.message import AI_NAME, DELETED_NAME, Message, MessageStatus
-from chat_core.domain.reply import Attempt, Reply
+from chat_core.domain.reply import Attempt, Reply, ReplyStatus
 from chat_core.domain.room import Door, LogEntry, Membership, Room
 from chat_core.domain.user import User
-from chat_core.errors import EmailTaken, NotAuthenticated, UsernameTaken
+from chat_core.errors import Contention, EmailTaken, NotAuthenticated, UsernameTaken
 from chat_core.ports.storage import (
     DuplicateMessage,
     MessagePage,
@@ -134,7 +134,11 @@ class MemoryMessages(Messages):
         return replace(stored.message, username=user.username if user else DELETED_NAME)
 
     async def add(self, message: Message, fingerprint: bytes) -> None:
+        if self._places.get((message.room_id, message.seq)):
+            raise LookupError("this place in the log is taken")
         if message.user_id is not None:
+            if await self._users.get(message.user_id) is None:
+                raise NotAuthenticated
             key = (message.room_id, message.user_id, message.m_id)
             if self._sends.get(key):
                 raise DuplicateMessage
@@ -311,6 +315,10 @@ class MemoryRooms(Rooms):
         self._entries.put((entry.room_id, entry.seq), entry)
 
 
+def _age(reply: Reply) -> tuple[datetime, ReplyId]:
+    return reply.created_at, reply.id
+
+
 class MemoryReplies(Replies):
     def __init__(self, tables: _Tables, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -320,7 +328,10 @@ class MemoryReplies(Replies):
         self.changed = (self._replies, self._newest, self._attempts)
 
     async def add(self, reply: Reply) -> None:
-        self._replies.put(reply.id, _Leased(reply))
+        newest = await self.newest_for(reply.prompt_id)
+        if newest is not None and (not newest.final or newest.try_number >= reply.try_number):
+            raise Contention
+        self._replies.put(reply.id, _Leased(reply, self._monotonic()))
         self._newest.put(reply.prompt_id, reply.id)
 
     async def get(self, reply_id: ReplyId) -> Reply | None:
@@ -334,11 +345,12 @@ class MemoryReplies(Replies):
     async def unfinished_in(self, room_id: RoomId) -> Sequence[Reply]:
         replies = (leased.reply for leased in self._replies.values())
         found = [reply for reply in replies if reply.room_id == room_id and not reply.final]
-        return sorted(found, key=lambda reply: reply.id)
+        return sorted(found, key=_age)
 
-    def _is_due(self, leased: _Leased) -> bool:
-        # A queued reply was never leased: its lease is over from the start.
-        return not leased.reply.final and leased.until <= self._monotonic()
+    def _is_due(self, leased: _Leased, queued_for: float = 0.0) -> bool:
+        # A queued reply is free from when it was queued.
+        wait = queued_for if leased.reply.status is ReplyStatus.QUEUED else 0.0
+        return not leased.reply.final and leased.until + wait <= self._monotonic()
 
     async def claim(self, reply_id: ReplyId, lease: float) -> Reply | None:
         leased = self._replies.get(reply_id)
@@ -350,7 +362,7 @@ class MemoryReplies(Replies):
 
     def _running(self, reply_id: ReplyId, epoch: int) -> Reply | None:
         leased = self._replies.get(reply_id)
-        if leased is None or leased.reply.final or leased.reply.epoch != epoch:
+        if leased is None or leased.reply.status is not ReplyStatus.RUNNING or leased.reply.epoch != epoch:
             return None
         return leased.reply
 
@@ -360,12 +372,27 @@ class MemoryReplies(Replies):
             self._replies.put(reply_id, _Leased(reply, self._monotonic() + lease))
         return reply
 
+    async def release(self, reply_id: ReplyId, epoch: int) -> bool:
+        reply = self._running(reply_id, epoch)
+        if reply is not None:
+            self._replies.put(reply_id, _Leased(replace(reply, status=ReplyStatus.QUEUED), self._monotonic()))
+        return reply is not None
+
+    async def request_stop(self, reply_id: ReplyId) -> None:
+        leased = self._replies.get(reply_id)
+        if leased is not None and not leased.reply.final:
+            self._replies.put(reply_id, replace(leased, reply=replace(leased.reply, stop_requested=True)))
+
+    async def stopping(self, limit: int) -> Sequence[ReplyId]:
+        replies = [leased.reply for leased in self._replies.values()]
+        return [reply.id for reply in replies if reply.stop_requested and reply.status is ReplyStatus.RUNNING][:limit]
+
     async def begin_attempt(self, attempt: Attempt) -> bool:
         reply = self._running(attempt.reply_id, attempt.epoch)
         if reply is None:
             return False
         until = self._replies.get(attempt.reply_id)
-        counted = replace(reply, attempts=reply.attempts + 1, provider=attempt.provider, model=attempt.model)
+        counted = replace(reply, attempts=attempt.number, provider=attempt.provider, model=attempt.model)
         self._replies.put(attempt.reply_id, _Leased(counted, until.until if until else 0.0))
         self._attempts.put((attempt.reply_id, attempt.number), attempt)
         return True
@@ -378,15 +405,15 @@ class MemoryReplies(Replies):
         return sorted(found, key=lambda attempt: attempt.number)
 
     async def finish(self, reply: Reply) -> bool:
-        known = self._running(reply.id, reply.epoch)
-        if known is None:
+        known = await self.get(reply.id)
+        if known is None or known.final or known.epoch > reply.epoch:
             return False
-        self._replies.put(reply.id, _Leased(replace(reply, attempts=known.attempts)))
+        self._replies.put(reply.id, _Leased(replace(reply, attempts=known.attempts, crashes=known.crashes)))
         return True
 
-    async def due(self, limit: int) -> Sequence[ReplyId]:
-        found = sorted(leased.reply.id for leased in self._replies.values() if self._is_due(leased))
-        return found[:limit]
+    async def due(self, limit: int, queued_for: float = 0.0) -> Sequence[ReplyId]:
+        found = [leased.reply for leased in self._replies.values() if self._is_due(leased, queued_for)]
+        return [reply.id for reply in sorted(found, key=_age)[:limit]]
 
 
 class MemoryTransaction(Transaction):

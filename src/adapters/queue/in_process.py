@@ -29,6 +29,14 @@ class InProcessReplyQueue(ReplyQueue):
         self._known: set[ReplyId] = set()
         self._tasks: dict[asyncio.Task[None], ReplyId] = {}
         self._open = True
+        self._room = asyncio.Event()
+
+    async def take(self, reply_id: ReplyId) -> None:
+        """As ``put``, once fewer than ``concurrency`` are being made: for those who can wait."""
+        while self._open and len(self._tasks) >= self._concurrency:
+            self._room.clear()
+            await self._room.wait()
+        await self.put(reply_id)
 
     async def put(self, reply_id: ReplyId) -> None:
         if not self._open or reply_id in self._known or len(self._waiting) >= self._backlog:
@@ -60,6 +68,7 @@ class InProcessReplyQueue(ReplyQueue):
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._known.discard(self._tasks.pop(task))
+        self._room.set()
         if self._waiting and self._open:
             self._start(self._waiting.popleft())
 
@@ -68,6 +77,7 @@ class InProcessReplyQueue(ReplyQueue):
         self._open = False
         self._known.difference_update(self._waiting)
         self._waiting.clear()
+        self._room.set()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=seconds)
             for task in late:

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from adapters.sql.failures import translated
+from adapters.sql.one_trip import OneTripConnection, OneTripModule
 from chat_core.errors import StorageUnavailable
 
 _POSTGRES_SCHEMES = {"postgres", "postgresql", "postgresql+asyncpg"}
@@ -40,6 +41,9 @@ class Limits:
 
 DEFAULT_LIMITS = Limits()
 
+#: A wait for SQLite's writer, in seconds, that is not worth a statement to take it off the next one.
+_AT_ONCE = 0.05
+
 
 def normalize_url(url: str) -> sa.URL:
     """The everyday forms of a database URL with the driver that is used here.
@@ -67,9 +71,7 @@ def _sqlite_url(url: sa.URL) -> sa.URL:
             "readers and the writer have connections of their own, and a database in memory has one alone"
         )
     if url.host or url.username:
-        raise ValueError(
-            "DATABASE_URL has two slashes too few or too many: sqlite:///relative or sqlite:////absolute"
-        )
+        raise ValueError("DATABASE_URL has two slashes too few or too many: sqlite:///relative or sqlite:////absolute")
     return url.set(drivername="sqlite+aiosqlite")
 
 
@@ -107,18 +109,20 @@ class Database:
         """A connection with a transaction begun. Raises ``StorageUnavailable`` within the limits."""
         clock = asyncio.get_running_loop().time
         asked = clock()
-        connection = engine.connect()
         try:
-            await connection.start()
-            waited = clock() - asked
-            if self.dialect == "sqlite" and waited > 0.1:
-                # Whoever waited for this process's writer has that much less time to wait for other processes.
-                left = max(0, round((self.limits.busy - waited) * 1000))
-                await connection.execution_options(busy_ms=left)
-            await connection.begin()
-        except BaseException as error:
-            await asyncio.shield(asyncio.ensure_future(connection.close()))
-            if isinstance(error, Exception) and (away := translated(error)) is not None:
+            connection = await engine.connect()
+            try:
+                waited = clock() - asked
+                if self.dialect == "sqlite" and waited > _AT_ONCE:
+                    # Whoever waited for this process's writer has that much less time for other processes.
+                    left = max(0, round((self.limits.busy - waited) * 1000))
+                    await connection.execution_options(busy_ms=left)
+                await connection.begin()
+            except BaseException:
+                await asyncio.shield(asyncio.ensure_future(connection.close()))
+                raise
+        except Exception as error:
+            if (away := translated(error)) is not None:
                 raise away from error
             raise
         return connection
@@ -149,6 +153,9 @@ def _sqlite_engine(url: sa.URL, limits: Limits, *, readonly: bool) -> AsyncEngin
     busy_ms = round(limits.busy * 1000)
     engine = create_async_engine(
         url,
+        # What people wrote, and their hashes, stay out of errors and so out of logs.
+        hide_parameters=True,
+        module=OneTripModule(),
         poolclass=AsyncAdaptedQueuePool,
         pool_size=limits.readers if readonly else 1,
         max_overflow=0,
@@ -174,12 +181,15 @@ def _sqlite_engine(url: sa.URL, limits: Limits, *, readonly: bool) -> AsyncEngin
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: sa.Connection) -> None:
         wanted = connection.get_execution_options().get("busy_ms", busy_ms)
+        first: list[str] = []
         if connection.info.get("busy_ms", busy_ms) != wanted:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout={wanted}")
+            first.append(f"PRAGMA busy_timeout={wanted}")
             connection.info["busy_ms"] = wanted
         # A transaction that reads first and then writes fails at once when another wrote in between, whatever the
         # time-out: one that may write takes the lock before it looks.
-        connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
+        first.append("BEGIN" if readonly else "BEGIN IMMEDIATE")
+        raw = connection.connection.dbapi_connection
+        cast("OneTripConnection", raw).first = tuple(first)
 
     return engine
 
@@ -190,6 +200,7 @@ def _postgres_engine(url: sa.URL, limits: Limits) -> AsyncEngine:
 
     engine = create_async_engine(
         url,
+        hide_parameters=True,
         isolation_level="READ COMMITTED",
         pool_size=limits.pool_size,
         max_overflow=0,
@@ -218,5 +229,13 @@ def _postgres_engine(url: sa.URL, limits: Limits) -> AsyncEngine:
     def refuse_dead(connection: Any, _record: object, _proxy: object) -> None:
         if connection.driver_connection.is_closed():
             raise exc.DisconnectionError
+
+    # SQLAlchemy would say good-bye to a server that has just not answered, and wait for it once more.
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def hang_up_on_silence(context: Any) -> None:
+        if isinstance(context.original_exception, TimeoutError) and context.connection is not None:
+            raw = context.connection.connection.driver_connection
+            if raw is not None:
+                raw.terminate()
 
     return engine

@@ -41,6 +41,7 @@ _OF_USER = sa.bindparam("of_user", type_=sa.Uuid)
 _ADD = sa.insert(rooms)
 _ADD_MEMBER = sa.insert(memberships)
 _ADD_ENTRY = sa.insert(log_entries)
+_GET = sa.select(*_COLUMNS).where(_HERE)
 _DOOR = (
     sa.select(*_COLUMNS, *MEMBER_COLUMNS)
     .select_from(
@@ -59,6 +60,18 @@ _ADVANCE = (
         last_activity_at=sa.bindparam("now", type_=rooms.c.last_activity_at.type),
     )
     .returning(*_COLUMNS)
+)
+# SQLite alone: its transactions hold the only write lock from their beginning, so the statement that takes the place
+# already sees the standing as it is under the lock.
+_ADVANCE_AND_LOOK = _ADVANCE.returning(
+    *(
+        sa.select(column)
+        .select_from(memberships.join(users, users.c.id == memberships.c.user_id))
+        .where(memberships.c.room_id == sa.bindparam("of_room"), memberships.c.user_id == _OF_USER)
+        .scalar_subquery()
+        .label(column.name)
+        for column in MEMBER_COLUMNS
+    )
 )
 _SAVE = (
     sa.update(rooms)
@@ -117,6 +130,12 @@ def room_of(row: sa.Row[Any]) -> Room:
     )
 
 
+def door_of(row: sa.Row[Any], room_id: RoomId, user_id: UserId | None) -> Door:
+    """Of a room's columns and a membership's, which are null where there is none."""
+    membership = None if row.role is None or user_id is None else membership_of(row, room_id, user_id)
+    return Door(room=room_of(row), user_id=user_id, membership=membership)
+
+
 def _changeable(room: Room) -> dict[str, Any]:
     return {
         "name": room.name,
@@ -152,22 +171,25 @@ class SqlRooms(Rooms):
                 raise NotAuthenticated from error
             raise
 
+    async def get(self, room_id: RoomId) -> Room | None:
+        row = await self._statements.row(_GET, {"of_room": room_id})
+        return None if row is None else room_of(row)
+
     async def door(self, room_id: RoomId, user_id: UserId) -> Door | None:
         row = await self._statements.row(_DOOR, {"of_room": room_id, "of_user": user_id})
-        if row is None:
-            return None
-        membership = None if row.role is None else membership_of(row, room_id, user_id)
-        return Door(room=room_of(row), user_id=user_id, membership=membership)
+        return None if row is None else door_of(row, room_id, user_id)
 
-    async def advance(
-        self, room_id: RoomId, user_id: UserId, *, at: datetime, messages: int = 0
-    ) -> Door | None:
-        row = await self._statements.row(_ADVANCE, {"of_room": room_id, "more": messages, "now": at})
+    async def advance(self, room_id: RoomId, user_id: UserId | None, *, at: datetime, messages: int = 0) -> Door | None:
+        place = {"of_room": room_id, "more": messages, "now": at}
+        if self._statements.dialect == "sqlite":
+            row = await self._statements.row(_ADVANCE_AND_LOOK, place | {"of_user": user_id})
+            return None if row is None else door_of(row, room_id, user_id)
+        row = await self._statements.row(_ADVANCE, place)
         if row is None:
             return None
         # In a statement of its own: at READ COMMITTED the UPDATE sees memberships as they were before it waited for
         # the lock, and only what begins after it sees what the one before us in the queue has changed.
-        membership = await self.membership(room_id, user_id)
+        membership = None if user_id is None else await self.membership(room_id, user_id)
         return Door(room=room_of(row), user_id=user_id, membership=membership)
 
     async def save(self, room: Room) -> None:
@@ -179,9 +201,7 @@ class SqlRooms(Rooms):
         if row is None:
             return
         for above in range(0, row.last_seq, _WIPED_AT_ONCE):
-            await self._statements.run(
-                _WIPE, {"of_room": room_id, "above": above, "up_to": above + _WIPED_AT_ONCE}
-            )
+            await self._statements.run(_WIPE, {"of_room": room_id, "above": above, "up_to": above + _WIPED_AT_ONCE})
 
     async def visible_to(self, user_id: UserId, limit: int, after: RoomCursor | None) -> RoomPage:
         rows = await self._statements.rows(*_LIST.query(user_id, limit, after))

@@ -4,6 +4,9 @@ Check constraints stand at table level: Alembic's autogenerate drops those that 
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
@@ -32,6 +35,21 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value if value is None or value.tzinfo is not None else value.replace(tzinfo=UTC)
 
 
+_known_id = lru_cache(maxsize=16_384)(UUID)
+
+
+class Id(sa.Uuid[UUID]):
+    """A UUID. SQLite keeps its hexadecimal digits, and reading those takes longer than all else about a row: one
+    that was read lately, as a page's room and its senders were, is read once."""
+
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        if dialect.name != "sqlite":
+            return super().result_processor(dialect, coltype)  # type: ignore[no-untyped-call]
+        return lambda digits: None if digits is None else _known_id(digits)
+
+
 def _one_of(column: str, *values: str) -> str:
     return f"{column} IN ({', '.join(repr(value) for value in values)})"
 
@@ -42,7 +60,7 @@ UNFINISHED = sa.text(_one_of("status", "queued", "running"))
 users = sa.Table(
     "users",
     metadata,
-    sa.Column("id", sa.Uuid, nullable=False),
+    sa.Column("id", Id, nullable=False),
     sa.Column("username", sa.Text, nullable=False),
     # Folded by Python's casefold: the databases' own lower() differ from each other outside ASCII.
     sa.Column("username_key", sa.Text, nullable=False),
@@ -58,10 +76,10 @@ users = sa.Table(
 rooms = sa.Table(
     "rooms",
     metadata,
-    sa.Column("id", sa.Uuid, nullable=False),
+    sa.Column("id", Id, nullable=False),
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("description", sa.Text, nullable=False),
-    sa.Column("created_by", sa.Uuid),
+    sa.Column("created_by", Id),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("visibility", sa.Text, nullable=False),
     sa.Column("last_seq", sa.BigInteger, nullable=False),
@@ -75,9 +93,7 @@ rooms = sa.Table(
     sa.Column("ai_busy", sa.Text, nullable=False),
     sa.Column("deleted_at", UtcDateTime),
     sa.PrimaryKeyConstraint("id", name="pk_rooms"),
-    sa.ForeignKeyConstraint(
-        ["created_by"], ["users.id"], name="fk_rooms_created_by_users", ondelete="SET NULL"
-    ),
+    sa.ForeignKeyConstraint(["created_by"], ["users.id"], name="fk_rooms_created_by_users", ondelete="SET NULL"),
     sa.CheckConstraint(_one_of("visibility", "public", "private"), name="ck_rooms_visibility"),
     sa.CheckConstraint(_one_of("ai_mode", "always", "mention", "off"), name="ck_rooms_ai_mode"),
     sa.CheckConstraint(_one_of("ai_busy", "queue", "reject"), name="ck_rooms_ai_busy"),
@@ -97,18 +113,14 @@ sa.Index(
 memberships = sa.Table(
     "memberships",
     metadata,
-    sa.Column("room_id", sa.Uuid, nullable=False),
-    sa.Column("user_id", sa.Uuid, nullable=False),
+    sa.Column("room_id", Id, nullable=False),
+    sa.Column("user_id", Id, nullable=False),
     sa.Column("role", sa.Text, nullable=False),
     sa.Column("joined_at", UtcDateTime, nullable=False),
     sa.Column("standing", sa.Text, nullable=False),
     sa.PrimaryKeyConstraint("room_id", "user_id", name="pk_memberships"),
-    sa.ForeignKeyConstraint(
-        ["room_id"], ["rooms.id"], name="fk_memberships_room_id_rooms", ondelete="CASCADE"
-    ),
-    sa.ForeignKeyConstraint(
-        ["user_id"], ["users.id"], name="fk_memberships_user_id_users", ondelete="CASCADE"
-    ),
+    sa.ForeignKeyConstraint(["room_id"], ["rooms.id"], name="fk_memberships_room_id_rooms", ondelete="CASCADE"),
+    sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_memberships_user_id_users", ondelete="CASCADE"),
     sa.CheckConstraint(_one_of("role", "owner", "member"), name="ck_memberships_role"),
     sa.CheckConstraint(_one_of("standing", "active", "left", "removed"), name="ck_memberships_standing"),
 )
@@ -117,16 +129,16 @@ sa.Index("ix_memberships_user_id", memberships.c.user_id, memberships.c.room_id)
 messages = sa.Table(
     "messages",
     metadata,
-    sa.Column("id", sa.Uuid, nullable=False),
+    sa.Column("id", Id, nullable=False),
     sa.Column("m_id", sa.Text, nullable=False),
-    sa.Column("room_id", sa.Uuid, nullable=False),
+    sa.Column("room_id", Id, nullable=False),
     sa.Column("seq", sa.BigInteger, nullable=False),
-    sa.Column("user_id", sa.Uuid),
+    sa.Column("user_id", Id),
     sa.Column("message_type", sa.Text, nullable=False),
     sa.Column("content", sa.Text, nullable=False),
     sa.Column("fingerprint", sa.LargeBinary, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
-    sa.Column("reply_to", sa.Uuid),
+    sa.Column("reply_to", Id),
     sa.Column("edited_at", UtcDateTime),
     sa.Column("status", sa.Text, nullable=False),
     sa.PrimaryKeyConstraint("id", name="pk_messages"),
@@ -143,28 +155,26 @@ messages = sa.Table(
 log_entries = sa.Table(
     "log_entries",
     metadata,
-    sa.Column("room_id", sa.Uuid, nullable=False),
+    sa.Column("room_id", Id, nullable=False),
     sa.Column("seq", sa.BigInteger, nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
-    sa.Column("message_id", sa.Uuid),
-    sa.Column("user_id", sa.Uuid),
+    sa.Column("message_id", Id),
+    sa.Column("user_id", Id),
     sa.PrimaryKeyConstraint("room_id", "seq", name="pk_log_entries"),
     sa.ForeignKeyConstraint(["room_id"], ["rooms.id"], name="fk_log_entries_room_id_rooms"),
     sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name="fk_log_entries_message_id_messages"),
-    sa.ForeignKeyConstraint(
-        ["user_id"], ["users.id"], name="fk_log_entries_user_id_users", ondelete="SET NULL"
-    ),
+    sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_log_entries_user_id_users", ondelete="SET NULL"),
     sa.CheckConstraint("seq >= 1", name="ck_log_entries_seq"),
 )
 
 replies = sa.Table(
     "replies",
     metadata,
-    sa.Column("id", sa.Uuid, nullable=False),
-    sa.Column("room_id", sa.Uuid, nullable=False),
-    sa.Column("prompt_id", sa.Uuid, nullable=False),
-    sa.Column("asked_by", sa.Uuid),
+    sa.Column("id", Id, nullable=False),
+    sa.Column("room_id", Id, nullable=False),
+    sa.Column("prompt_id", Id, nullable=False),
+    sa.Column("asked_by", Id),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("deadline_at", UtcDateTime, nullable=False),
     sa.Column("try_number", sa.Integer, nullable=False),
@@ -173,7 +183,7 @@ replies = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("crashes", sa.Integer, nullable=False),
     sa.Column("stop_requested", sa.Boolean(create_constraint=False), nullable=False),
-    sa.Column("message_id", sa.Uuid),
+    sa.Column("message_id", Id),
     sa.Column("provider", sa.Text),
     sa.Column("model", sa.Text),
     sa.Column("finish_reason", sa.Text),
@@ -182,21 +192,20 @@ replies = sa.Table(
     sa.Column("output_tokens", sa.BigInteger),
     sa.Column("wasted_tokens", sa.BigInteger, nullable=False),
     sa.Column("finished_at", UtcDateTime),
-    # Milliseconds since 1970 by the database's own clock (``database_now_ms``), null while nobody holds it.
+    # Milliseconds since 1970 by the database's own clock (``database_now_ms``): until when its maker holds it, or, of a
+    # queued one, since when it is free. Null once it is final.
     sa.Column("lease_until", sa.BigInteger),
     sa.PrimaryKeyConstraint("id", name="pk_replies"),
     sa.UniqueConstraint("prompt_id", "try_number", name="uq_replies_prompt_id_try_number"),
     sa.ForeignKeyConstraint(["room_id"], ["rooms.id"], name="fk_replies_room_id_rooms"),
     sa.ForeignKeyConstraint(["prompt_id"], ["messages.id"], name="fk_replies_prompt_id_messages"),
     sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name="fk_replies_message_id_messages"),
-    sa.ForeignKeyConstraint(
-        ["asked_by"], ["users.id"], name="fk_replies_asked_by_users", ondelete="SET NULL"
-    ),
+    sa.ForeignKeyConstraint(["asked_by"], ["users.id"], name="fk_replies_asked_by_users", ondelete="SET NULL"),
     sa.CheckConstraint(
         _one_of("status", "queued", "running", "complete", "incomplete", "failed", "blocked", "cancelled"),
         name="ck_replies_status",
     ),
-    sa.CheckConstraint("(status = 'running') = (lease_until IS NOT NULL)", name="ck_replies_lease"),
+    sa.CheckConstraint("(status IN ('queued', 'running')) = (lease_until IS NOT NULL)", name="ck_replies_lease"),
 )
 # A prompt lies in one room, so this holds at most one unfinished reply for each prompt, and finds a room's as well.
 sa.Index(
@@ -207,14 +216,12 @@ sa.Index(
     postgresql_where=UNFINISHED,
     sqlite_where=UNFINISHED,
 )
-sa.Index(
-    "ix_replies_due", replies.c.created_at, replies.c.id, postgresql_where=UNFINISHED, sqlite_where=UNFINISHED
-)
+sa.Index("ix_replies_due", replies.c.created_at, replies.c.id, postgresql_where=UNFINISHED, sqlite_where=UNFINISHED)
 
 attempts = sa.Table(
     "attempts",
     metadata,
-    sa.Column("reply_id", sa.Uuid, nullable=False),
+    sa.Column("reply_id", Id, nullable=False),
     sa.Column("number", sa.Integer, nullable=False),
     sa.Column("epoch", sa.Integer, nullable=False),
     sa.Column("provider", sa.Text, nullable=False),

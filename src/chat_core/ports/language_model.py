@@ -44,9 +44,10 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Text of the answer, to append. Never empty."""
+    """Text of the answer, to append. Never empty. ``usage`` is what the provider has counted so far, if it says so."""
 
     text: str
+    usage: "Usage | None" = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ class Rooms(Protocol):
 
     @abstractmethod
     async def visible_to(self, user_id: UserId, limit: int, after: RoomCursor | None) -> RoomPage:
-        """The rooms whose door is open to this person, latest activity first."""
+        """The rooms whose door is open to this person, latest activity first (of the same moment, largest id first)."""
 
     @abstractmethod
     async def members(self, room_id: RoomId) -> Sequence[Membership]:
@@ -133,7 +133,8 @@ class Messages(Protocol):
     async def add(self, message: Message, fingerprint: bytes) -> None:
         """Store a new message at a place that was got by ``advance`` in this transaction.
 
-        Raises ``DuplicateMessage`` where this (room, sender, m_id) is stored already.
+        Raises ``DuplicateMessage`` where this (room, sender, m_id) is stored already, ``NotAuthenticated`` where the
+        sender's account is gone.
         """
 
     @abstractmethod
@@ -174,7 +175,7 @@ class Replies(Protocol):
 
     @abstractmethod
     async def add(self, reply: Reply) -> None:
-        """Store a queued reply."""
+        """Store a queued reply. Raises ``Contention`` where this prompt has an unfinished one, or this try."""
 
     @abstractmethod
     async def get(self, reply_id: ReplyId) -> Reply | None:
@@ -201,8 +202,23 @@ class Replies(Protocol):
         """Lease it for another ``lease`` seconds from now; ``None`` where it is no longer running in this epoch."""
 
     @abstractmethod
+    async def release(self, reply_id: ReplyId, epoch: int) -> bool:
+        """Hand the reply over, politely: queued again, and no crash. Says whether it was running in this epoch."""
+
+    @abstractmethod
+    async def request_stop(self, reply_id: ReplyId) -> None:
+        """Ask whoever makes the reply to stop, where it is not final."""
+
+    @abstractmethod
+    async def stopping(self, limit: int) -> Sequence[ReplyId]:
+        """Running replies that were asked to stop."""
+
+    @abstractmethod
     async def begin_attempt(self, attempt: Attempt) -> bool:
-        """Store a request to a provider before it is made, and count it; says whether the epoch still runs."""
+        """Store a request to a provider before it is made, and count it; says whether the epoch still runs.
+
+        Harmless to repeat: the reply shows the attempt's number as its count, and its provider and model.
+        """
 
     @abstractmethod
     async def end_attempt(self, attempt: Attempt) -> None:
@@ -216,12 +232,13 @@ class Replies(Protocol):
     async def finish(self, reply: Reply) -> bool:
         """Store its final status and what goes with it, where it is not final and no later epoch has it.
 
-        Says whether it was stored; where not, nothing of this transaction may be committed.
+        The counts of attempts and crashes stay the storage's own. Says whether it was stored.
         """
 
     @abstractmethod
-    async def due(self, limit: int) -> Sequence[ReplyId]:
-        """Replies that nobody is making: queued, or running on a lease that is over, oldest first."""
+    async def due(self, limit: int, queued_for: float = 0.0) -> Sequence[ReplyId]:
+        """Replies that nobody is making, oldest first: queued for at least so many seconds, or running on a lease
+        that is over."""
 
 
 class Transaction(Protocol):

@@ -29,9 +29,7 @@ def asking(prompt: str, system: str | None = None) -> Conversation:
 def streaming(model: LanguageModel, conversation: Conversation) -> AsyncGenerator[ReplyPart, None]:
     """The model's stream as what it has to be in order to be closable: an asynchronous generator."""
     stream = model.stream(conversation)
-    assert hasattr(stream, "aclose"), (
-        "stream() must return an asynchronous generator, or something else with aclose()"
-    )
+    assert hasattr(stream, "aclose"), "stream() must return an asynchronous generator, or something else with aclose()"
     return cast("AsyncGenerator[ReplyPart, None]", stream)
 
 

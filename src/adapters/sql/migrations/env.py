@@ -9,12 +9,14 @@ from alembic import context
 
 from adapters.sql.engine import normalize_url
 from adapters.sql.migrate import migrating
-from adapters.sql.tables import UtcDateTime, metadata
+from adapters.sql.tables import Id, UtcDateTime, metadata
 
 
 def render_item(kind: str, item: object, _context: object) -> str | Literal[False]:
     """A revision stays what it was when a type of ours changes: it spells out what the type stores."""
-    return "sa.DateTime(timezone=True)" if kind == "type" and isinstance(item, UtcDateTime) else False
+    if kind == "type" and isinstance(item, UtcDateTime):
+        return "sa.DateTime(timezone=True)"
+    return "sa.Uuid()" if kind == "type" and isinstance(item, Id) else False
 
 
 def run(connection: sa.Connection) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from chat_core.testing.fake_provider.script import Plan
 
@@ -55,10 +55,10 @@ def tokens(text: str) -> int:
 
 
 class Gemini(Format):
-    _WORDS = {"stop": "STOP", "length": "MAX_TOKENS", "blocked": "SAFETY", "blocked-prompt": ""}
+    _WORDS: ClassVar = {"stop": "STOP", "length": "MAX_TOKENS", "blocked": "SAFETY", "blocked-prompt": ""}
 
     def prompt(self, body: Json) -> str:
-        for content in reversed(cast(list[Json], body.get("contents") or [])):
+        for content in reversed(cast("list[Json]", body.get("contents") or [])):
             if content.get("role", "user") == "user":
                 return str(content["parts"][-1].get("text", ""))
         return ""
@@ -81,7 +81,7 @@ class Gemini(Format):
         usage: Json = {"promptTokenCount": tokens(prompt), "candidatesTokenCount": len(plan.chunks)}
         if plan.thoughts:
             usage["thoughtsTokenCount"] = plan.thoughts * 5
-        usage["totalTokenCount"] = sum(cast(dict[str, int], usage).values())
+        usage["totalTokenCount"] = sum(cast("dict[str, int]", usage).values())
         rest: Json = {"usageMetadata": usage, "modelVersion": "fake", "responseId": "fake"}
         if plan.finish == "blocked-prompt":
             return {"promptFeedback": {"blockReason": "SAFETY"}, **rest}
@@ -111,7 +111,7 @@ class Gemini(Format):
 
 
 class OpenAI(Format):
-    _WORDS = {
+    _WORDS: ClassVar = {
         "stop": "stop",
         "length": "length",
         "blocked": "content_filter",
@@ -119,10 +119,10 @@ class OpenAI(Format):
     }
 
     def prompt(self, body: Json) -> str:
-        for message in reversed(cast(list[Json], body.get("messages") or [])):
+        for message in reversed(cast("list[Json]", body.get("messages") or [])):
             if message.get("role") == "user":
                 content = message.get("content")
-                parts = cast(list[Json], content) if isinstance(content, list) else [{"text": content}]
+                parts = cast("list[Json]", content) if isinstance(content, list) else [{"text": content}]
                 return str(parts[-1].get("text") or "")
         return ""
 

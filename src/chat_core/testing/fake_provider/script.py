@@ -9,7 +9,7 @@
 ``[[cut@k]]``            the connection is lost after k chunks, without the body's end
 ``[[end@k]]``            the body ends properly after k chunks, without a finish reason
 ``[[error@k]]``          an error event after k chunks; ``[[error@k:429]]`` with that code instead of 503
-``[[garbage@k:kind]]``   after k chunks something that cannot be read: ``html``, ``json``, ``utf8``, ``half`` or ``types``
+``[[garbage@k:kind]]``   after k chunks what cannot be read: ``html``, ``json``, ``utf8``, ``half`` or ``types``
 ``[[finish:REASON]]``    ends with this finish reason, verbatim
 ``[[empty]]``            a finish reason and no text
 ``[[blocked]]``          the prompt is blocked; ``[[blocked-midway]]`` the answer, after some text

@@ -41,6 +41,9 @@ class FakeProvider:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
+        for _ in range(4):
+            # A connection that was just accepted takes a few turns of the loop to get its handler.
+            await asyncio.sleep(0)
         for task in tuple(self._connections):
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
@@ -56,15 +59,17 @@ class FakeProvider:
         except (OSError, EOFError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
-            self._connections.discard(task)
             writer.close()
+            try:
+                await writer.wait_closed()
+            except (OSError, asyncio.CancelledError):
+                writer.transport.abort()
+            self._connections.discard(task)
 
     async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         method, path, _ = head[0].split(" ", 2)
-        headers = {
-            name.lower(): value.strip() for name, _, value in (row.partition(":") for row in head[1:] if row)
-        }
+        headers = {name.lower(): value.strip() for name, _, value in (row.partition(":") for row in head[1:] if row)}
         raw = await reader.readexactly(int(headers.get("content-length", "0")))
         if path == "/ledger":
             if method == "DELETE":
@@ -87,7 +92,7 @@ class FakeProvider:
         return not writer.is_closing() and stream.ended != "client-closed"
 
     async def _answer(self, entry: Entry, path: str, key: str, stream: "_Stream") -> None:
-        body: Json = cast(Json, entry.body) if isinstance(entry.body, dict) else {}
+        body: Json = cast("Json", entry.body) if isinstance(entry.body, dict) else {}
         wire: Format = Gemini()
         match = _GEMINI.match(path)
         if match:
@@ -125,18 +130,14 @@ class _Stream:
         self.reader, self.writer, self.entry = reader, writer, entry
         self.ended = ""
 
-    def whole(
-        self, status: int, body: bytes, headers: str = "", content_type: str = "application/json"
-    ) -> None:
+    def whole(self, status: int, body: bytes, headers: str = "", content_type: str = "application/json") -> None:
         self.entry.status = status
         _whole(self.writer, status, body, headers, content_type)
 
     def refuse(self, wire: Format, todo: Plan) -> None:
         message = f"the fake provider was asked for {todo.status}"
         if todo.too_long:
-            message = (
-                "The input token count (2000000) exceeds the maximum number of tokens allowed (1048576)."
-            )
+            message = "The input token count (2000000) exceeds the maximum number of tokens allowed (1048576)."
         in_body = todo.retry_after if todo.retry_in_body else ""
         headers = f"retry-after: {todo.retry_after}\r\n" if todo.retry_after and not in_body else ""
         detail = "context_length_exceeded" if todo.too_long else ""
@@ -149,9 +150,7 @@ class _Stream:
         if todo.fault == "hang" and not todo.after:
             await self._hang()
         self.entry.status = 200
-        self.writer.write(
-            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-        )
+        self.writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         for _ in range(todo.thoughts):
             await self._send(wire.thought(), todo)
         count = todo.after if todo.fault else len(todo.chunks)
@@ -163,7 +162,7 @@ class _Stream:
         elif todo.fault == "cut":
             await self.writer.drain()
             self.writer.close()
-            return
+            return None
         elif todo.fault:
             await self._send(_fault(wire, todo), todo)
         else:

@@ -1,0 +1,27 @@
+"""The contract of ``chat_core.ports.storage``."""
+
+import pytest
+
+# The clauses are plain asserts; without this, a failing one would not say what it saw.
+pytest.register_assert_rewrite(
+    "chat_core.testing.storage_messages",
+    "chat_core.testing.storage_replies",
+    "chat_core.testing.storage_rooms",
+    "chat_core.testing.storage_transactions",
+    "chat_core.testing.storage_users",
+)
+
+from chat_core.ports.storage import UnitOfWork
+from chat_core.testing.storage_messages import MessageClauses
+from chat_core.testing.storage_replies import ReplyClauses
+from chat_core.testing.storage_rooms import RoomClauses
+from chat_core.testing.storage_transactions import TransactionClauses
+from chat_core.testing.storage_users import UserClauses
+
+
+class StorageContract(TransactionClauses, UserClauses, RoomClauses, MessageClauses, ReplyClauses):
+    """Every promise of the port. A subclass supplies ``uow``: a unit of work over an empty storage."""
+
+    @pytest.fixture
+    def uow(self) -> UnitOfWork:
+        raise NotImplementedError("a subclass supplies this fixture")

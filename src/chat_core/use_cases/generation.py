@@ -1,0 +1,371 @@
+"""Making a reply: the claim, the model, and the end, fenced against every other maker."""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import Enum
+from typing import cast
+
+from chat_core.domain.ids import MessageId, ReplyId, utc_now, uuid7
+from chat_core.domain.message import AI_NAME, Message, MessageKind, MessageStatus, fingerprint
+from chat_core.domain.reply import CRASHES_MAX, Attempt, Reply, ReplyStatus
+from chat_core.errors import ModelError, Unavailable
+from chat_core.ports.delivery import ReplyFeed, Watch
+from chat_core.ports.language_model import (
+    AttemptBegins,
+    AttemptFailed,
+    Conversation,
+    End,
+    FinishReason,
+    LanguageModel,
+    ReplyPart,
+    Text,
+    Usage,
+)
+from chat_core.ports.storage import Transaction, UnitOfWork
+from chat_core.use_cases.prompts import CONTEXT_MESSAGES, conversation
+from chat_core.use_cases.transactions import again_on_contention
+
+log = logging.getLogger(__name__)
+
+#: An answer longer than this is given up: nobody reads it, and every later prompt would carry it.
+ANSWER_MAX = 200_000
+
+#: How long a maker that was told to leave may take to hand its reply over, in seconds.
+_RELEASE_SECONDS = 3.0
+
+
+class _Makes(Enum):
+    """How it stands with one maker's work."""
+
+    DONE = "done"
+    STOPPED = "stopped"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    reply: Reply
+    conversation: Conversation
+    made: int
+    wasted: int
+
+
+class _NotOurs(Exception):
+    """The reply has its end, or another maker: this one leaves."""
+
+
+class _AnswerTooLong(Exception):
+    pass
+
+
+@dataclass(slots=True)
+class _Draft:
+    """What one maker has of an answer so far."""
+
+    number: int
+    parts: list[str] = field(default_factory=list[str])
+    length: int = 0
+    attempt: Attempt | None = None
+    usage: Usage | None = None
+    wasted: int = 0
+
+    def append(self, part: Text) -> None:
+        # A NUL cannot be stored, and half a surrogate pair is no text: neither is worth the answer around it.
+        clean = part.text.replace("\x00", "").encode("utf-8", "ignore").decode()
+        self.parts.append(clean)
+        self.length += len(clean)
+        self.usage = part.usage or self.usage
+
+    def forget(self, usage: Usage | None) -> None:
+        usage = usage or self.usage
+        if usage is not None:
+            self.wasted += usage.input_tokens + usage.output_tokens
+        self.parts.clear()
+        self.length, self.usage = 0, None
+
+    def end_attempt(self, outcome: str, at: datetime, usage: Usage | None) -> None:
+        self.usage = usage or self.usage
+        if self.attempt is not None and self.attempt.ended_at is None:
+            self.attempt = replace(
+                self.attempt,
+                ended_at=at,
+                outcome=outcome,
+                input_tokens=self.usage.input_tokens if self.usage else None,
+                output_tokens=self.usage.output_tokens if self.usage else None,
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Verdict:
+    """The end of a reply, before it is stored."""
+
+    status: ReplyStatus
+    reason: str | None = None
+    error_code: str | None = None
+    text: str | None = None
+
+
+def _verdict(end: End, text: str) -> _Verdict:
+    """What the provider's own end makes of the text that came before it."""
+    if end.reason is FinishReason.BLOCKED:
+        return _Verdict(status=ReplyStatus.BLOCKED, reason=end.reason, error_code="blocked")
+    if not text.strip():
+        return _Verdict(status=ReplyStatus.FAILED, reason=end.reason, error_code="empty-answer")
+    status = ReplyStatus.COMPLETE if end.reason is FinishReason.STOP else ReplyStatus.INCOMPLETE
+    return _Verdict(status=status, reason=end.reason, text=text)
+
+
+def _stopped(text: str) -> _Verdict:
+    if not text.strip():
+        return _Verdict(status=ReplyStatus.CANCELLED, reason="stopped", error_code="cancelled")
+    return _Verdict(status=ReplyStatus.INCOMPLETE, reason="stopped", text=text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateReply:
+    """Make one reply, from its claim to its end. Does nothing where it is not to be had.
+
+    ``lease`` is for how many seconds a claim holds; it is renewed every third of it. ``timeout`` is how many seconds
+    the model has from the claim. Never raises for what the model does. Raises ``Unavailable`` where the storage is
+    away at the claim. Cancelled, it closes the model call and hands the reply over to the next maker.
+    """
+
+    uow: UnitOfWork
+    model: LanguageModel
+    feed: ReplyFeed
+    lease: float = 15.0
+    timeout: float = 300.0
+    now: Callable[[], datetime] = utc_now
+
+    async def __call__(self, reply_id: ReplyId) -> None:
+        job = await self._claim(reply_id)
+        if job is None:
+            return
+        draft = _Draft(number=job.made, wasted=job.wasted)
+        making = asyncio.create_task(self._stream(job, draft))
+        try:
+            async with self.feed.watch(reply_id) as watch:
+                state = await self._guard(job.reply, making, watch)
+            await _put_away(making)
+            if state is not _Makes.LOST:
+                await self._end(job.reply, draft, making, state)
+        except asyncio.CancelledError:
+            await _put_away(making)
+            await self._release(job.reply)
+            raise
+        finally:
+            await self.feed.announce(reply_id)
+
+    # --- the claim ---
+
+    @again_on_contention
+    async def _claim(self, reply_id: ReplyId) -> _Job | None:
+        async with self.uow() as tx:
+            reply = await tx.replies.claim(reply_id, self.lease)
+            if reply is None:
+                return None
+            job = await self._job(tx, reply)
+            await tx.commit()
+        if job is None:
+            await self.feed.announce(reply_id)
+        return job
+
+    async def _job(self, tx: Transaction, reply: Reply) -> _Job | None:
+        """What there is to do, or ``None`` where the reply has its end already, by this transaction."""
+        at = self.now()
+        prompt = await tx.messages.get(reply.prompt_id)
+        room = await tx.rooms.get(reply.room_id)
+        if room is None or prompt is None or prompt.status is MessageStatus.DELETED or reply.stop_requested:
+            await tx.replies.finish(reply.ended(ReplyStatus.CANCELLED, at, error_code="cancelled"))
+            return None
+        if reply.crashes > CRASHES_MAX or at >= reply.deadline_at:
+            code = "poison" if reply.crashes > CRASHES_MAX else "expired"
+            await tx.replies.finish(reply.ended(ReplyStatus.FAILED, at, error_code=code))
+            return None
+        earlier = await tx.replies.attempts(reply.id) if reply.attempts else ()
+        asked = conversation(
+            await tx.messages.context(reply.room_id, prompt.seq, CONTEXT_MESSAGES),
+            room.ai,
+            seconds_left=min(self.timeout, (reply.deadline_at - at).total_seconds()),
+            attempts=[f"{attempt.provider}:{attempt.model}" for attempt in earlier],
+        )
+        wasted = sum((attempt.input_tokens or 0) + (attempt.output_tokens or 0) for attempt in earlier)
+        return _Job(reply, asked, made=len(earlier), wasted=wasted)
+
+    # --- the model ---
+
+    async def _stream(self, job: _Job, draft: _Draft) -> End:
+        """Read the model to its end."""
+        # The port's iterator is a generator, or closes like one.
+        stream = cast("AsyncGenerator[ReplyPart, None]", self.model.stream(job.conversation))
+        async with aclosing(stream) as parts:
+            async for part in parts:
+                if isinstance(part, Text):
+                    draft.append(part)
+                    if draft.length > ANSWER_MAX:
+                        raise _AnswerTooLong
+                elif isinstance(part, AttemptBegins):
+                    await self._patiently(job.reply, lambda begins=part: self._begin_attempt(job.reply, draft, begins))
+                elif isinstance(part, AttemptFailed):
+                    draft.end_attempt(part.code, self.now(), part.usage)
+                    draft.forget(part.usage)
+                elif isinstance(part, End):
+                    return part
+        raise ModelError("The model's stream has no end.")
+
+    @again_on_contention
+    async def _begin_attempt(self, reply: Reply, draft: _Draft, begins: AttemptBegins) -> None:
+        attempt = Attempt(
+            reply_id=reply.id,
+            number=draft.number + 1,
+            epoch=reply.epoch,
+            provider=begins.provider,
+            model=begins.model,
+            started_at=self.now(),
+        )
+        async with self.uow() as tx:
+            if draft.attempt is not None:
+                await tx.replies.end_attempt(draft.attempt)
+            if not await tx.replies.begin_attempt(attempt):
+                raise _NotOurs
+            await tx.commit()
+        draft.number, draft.attempt = attempt.number, attempt
+
+    # --- the lease ---
+
+    async def _guard(self, reply: Reply, making: "asyncio.Task[End]", watch: Watch) -> _Makes:
+        """Keep the lease while the answer is made; returns when it is made, stopped, or no longer ours."""
+        while not making.done():
+            news = asyncio.create_task(watch.wait(self.lease / 3))
+            try:
+                await asyncio.wait({making, news}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                news.cancel()
+            if not making.done() and (state := await self._renew(reply)) is not _Makes.DONE:
+                return state
+        return _Makes.DONE
+
+    async def _renew(self, reply: Reply) -> _Makes:
+        try:
+            async with self.uow() as tx:
+                renewed = await tx.replies.extend(reply.id, reply.epoch, self.lease)
+                await tx.commit()
+        except Unavailable:
+            # Whether the lease still holds is not known. The end is fenced by the epoch, so going on is safe.
+            return _Makes.DONE
+        if renewed is None:
+            return _Makes.LOST
+        return _Makes.STOPPED if renewed.stop_requested else _Makes.DONE
+
+    async def _release(self, reply: Reply) -> None:
+        try:
+            async with asyncio.timeout(_RELEASE_SECONDS), self.uow() as tx:
+                if await tx.replies.release(reply.id, reply.epoch):
+                    await tx.commit()
+        except (Unavailable, TimeoutError):
+            # Then the next maker comes when the lease is over.
+            log.warning("a reply could not be handed over", extra={"reply_id": str(reply.id)})
+
+    # --- the end ---
+
+    async def _end(self, reply: Reply, draft: _Draft, making: "asyncio.Task[End]", state: _Makes) -> None:
+        text = "".join(draft.parts)
+        if state is _Makes.STOPPED:
+            draft.end_attempt("stopped", self.now(), None)
+            verdict = _stopped(text)
+        else:
+            try:
+                end = making.result()
+            except _NotOurs:
+                return
+            except (ModelError, _AnswerTooLong) as error:
+                verdict = self._failure(reply, draft, error)
+            except Exception:
+                log.exception("a reply failed for a reason of our own", extra={"reply_id": str(reply.id)})
+                draft.end_attempt("internal-error", self.now(), None)
+                verdict = _Verdict(status=ReplyStatus.FAILED, error_code="internal-error")
+            else:
+                draft.end_attempt(end.reason, self.now(), end.usage)
+                verdict = _verdict(end, text)
+        await self._patiently(reply, lambda: self._store(reply, draft, verdict))
+
+    def _failure(self, reply: Reply, draft: _Draft, error: Exception) -> _Verdict:
+        code = error.code if isinstance(error, ModelError) else "answer-too-long"
+        detail = error.detail if isinstance(error, ModelError) else f"more than {ANSWER_MAX} characters"
+        log.warning("the model failed: %s (%s)", code, detail, extra={"reply_id": str(reply.id)})
+        usage = error.usage if isinstance(error, ModelError) else None
+        draft.end_attempt(code, self.now(), usage)
+        draft.forget(usage)
+        return _Verdict(status=ReplyStatus.FAILED, error_code=code)
+
+    async def _patiently(self, reply: Reply, work: Callable[[], Awaitable[None]]) -> None:
+        """Do ``work`` as soon as the storage is there, until the reply's deadline: what the model said is not lost to
+        a storage that is away for a while. The epoch fences it, so that doing it late, or twice, does no harm."""
+        while True:
+            try:
+                return await work()
+            except Unavailable:
+                if self.now() >= reply.deadline_at:
+                    raise
+            await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - no secret
+
+    @again_on_contention
+    async def _store(self, reply: Reply, draft: _Draft, verdict: _Verdict) -> None:
+        at = self.now()
+        message_id = MessageId(uuid7()) if verdict.text is not None else None
+        ended = replace(
+            reply.ended(
+                verdict.status,
+                at,
+                error_code=verdict.error_code,
+                finish_reason=verdict.reason,
+                message_id=message_id,
+            ),
+            attempts=draft.number,
+            provider=draft.attempt.provider if draft.attempt else None,
+            model=draft.attempt.model if draft.attempt else None,
+            input_tokens=draft.usage.input_tokens if draft.usage else None,
+            output_tokens=draft.usage.output_tokens if draft.usage else None,
+            wasted_tokens=draft.wasted,
+        )
+        async with self.uow() as tx:
+            if verdict.text is not None and message_id is not None:
+                # The room's row is locked before the reply's, as everywhere, so that no two transactions deadlock.
+                door = await tx.rooms.advance(reply.room_id, None, at=at, messages=1)
+                if door is None:
+                    return
+                await tx.messages.add(
+                    Message(
+                        id=message_id,
+                        m_id=str(message_id),
+                        seq=door.room.last_seq,
+                        content=verdict.text,
+                        user_id=None,
+                        room_id=reply.room_id,
+                        kind=MessageKind.AI,
+                        username=AI_NAME,
+                        created_at=at,
+                        reply_to=reply.prompt_id,
+                        status=(
+                            MessageStatus.COMPLETE
+                            if verdict.status is ReplyStatus.COMPLETE
+                            else MessageStatus.INCOMPLETE
+                        ),
+                    ),
+                    fingerprint(verdict.text),
+                )
+            if draft.attempt is not None:
+                await tx.replies.end_attempt(draft.attempt)
+            if await tx.replies.finish(ended):
+                await tx.commit()
+
+
+async def _put_away(making: "asyncio.Task[End]") -> None:
+    """Cancel the task where it still runs, and wait until the model call is closed."""
+    making.cancel()
+    await asyncio.wait({making})

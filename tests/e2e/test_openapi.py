@@ -1,0 +1,89 @@
+"""The OpenAPI document is true, and its pages need nothing from outside."""
+
+import re
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+from openapi_spec_validator import validate
+
+from entrypoints.container import memory_container
+from tests.e2e.service import people, served
+
+
+@pytest.fixture
+async def document() -> dict[str, Any]:
+    async with served(memory_container()) as url, httpx.AsyncClient(base_url=url) as http:
+        found: dict[str, Any] = (await http.get("/openapi.json")).json()
+        return found
+
+
+def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    return [(path, method, operation) for path, item in document["paths"].items() for method, operation in item.items()]
+
+
+async def test_the_document_is_valid(document):
+    validate(document)
+
+
+async def test_every_example_validates_against_its_schema(document):
+    schemas = document["components"]["schemas"]
+    examined = 0
+    for name, schema in schemas.items():
+        for example in schema.get("examples", []):
+            # The components go along, so that references are found.
+            jsonschema.validate(example, {"$ref": f"#/components/schemas/{name}", "components": document["components"]})
+            examined += 1
+    assert examined > 15
+
+
+async def test_every_error_is_announced_as_a_problem(document):
+    for path, method, operation in operations(document):
+        for status, response in operation["responses"].items():
+            if int(status) >= 400:
+                assert list(response["content"]) == ["application/problem+json"], (path, method, status)
+                assert response["content"]["application/problem+json"]["schema"]["$ref"].endswith("/Problem")
+
+
+async def test_what_needs_a_token_says_so(document):
+    assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    open_to_all = {path for path, _, operation in operations(document) if not operation.get("security")}
+    assert open_to_all == {"/", "/health", "/health/live", "/health/ready", "/auth/signup", "/auth/login"}
+    for path, _, operation in operations(document):
+        assert ("401" in operation["responses"]) == (path not in open_to_all or path == "/auth/login")
+
+
+async def test_answers_fit_their_schemas(memory, document):
+    async with served(memory) as url, people(url, "ada") as [ada]:
+        room = await ada.room()
+        sent = await ada.send(room, "hello", "k1")
+
+        def fits(path: str, method: str, response: httpx.Response) -> None:
+            announced = document["paths"][path][method]["responses"][str(response.status_code)]
+            schema = announced["content"][response.headers["content-type"].split(";")[0]]["schema"]
+            jsonschema.validate(response.json(), {**schema, "components": document["components"]})
+
+        fits("/chat/{room_id}", "post", sent)
+        fits("/chat/{room_id}", "post", await ada.send(room, "hello", "k1"))
+        fits("/chat/{room_id}", "post", await ada.send(room, "other", "k1"))
+        fits("/rooms/{room_id}", "get", await ada.get(f"/rooms/{room}"))
+        fits("/rooms", "get", await ada.get("/rooms"))
+        fits("/auth/me", "get", await ada.get("/auth/me"))
+        fits("/health/ready", "get", await ada.get("/health/ready"))
+        fits("/", "get", await ada.get("/"))
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+async def test_the_pages_come_from_here_with_all_they_need(memory, path):
+    async with served(memory) as url, httpx.AsyncClient(base_url=url) as http:
+        page = await http.get(path)
+        assert page.headers["content-type"].startswith("text/html")
+        assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+        assets = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+        assert assets
+        for asset in assets:
+            if not asset.startswith("data:"):
+                assert asset.startswith("/")
+                assert (await http.get(asset)).status_code == 200
+        assert (await http.get("/docs/assets/LICENSE-redoc")).status_code == 404
