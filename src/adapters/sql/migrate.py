@@ -53,6 +53,8 @@ class SchemaState:
 
 async def check(database: Database) -> SchemaState:
     """How the database's schema stands to this version. Raises ``StorageUnavailable``."""
+    if _is_yet_to_be_made(database):
+        return SchemaState(current=None, head=SCHEMA_REVISION)
     connection = await database.begin(database.read)
     try:
         try:
@@ -65,6 +67,11 @@ async def check(database: Database) -> SchemaState:
             raise away from error
         raise
     return SchemaState(current=current, head=SCHEMA_REVISION)
+
+
+def _is_yet_to_be_made(database: Database) -> bool:
+    # Opening an SQLite file that is not there would make it, and a check changes nothing.
+    return database.dialect == "sqlite" and not Path(str(database.url.database)).exists()
 
 
 async def upgrade(url: str | sa.URL, revision: str = "head") -> None:
