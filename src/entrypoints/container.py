@@ -1,5 +1,6 @@
 """The composition root: the one place that names adapters, and nothing else."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -268,6 +269,20 @@ async def schema_state(settings: Settings) -> tuple[bool, str]:
     finally:
         await database.close()
     return True, f"The database is at revision {state.head}, as this version needs."
+
+
+async def redis_answers(settings: Settings) -> bool:
+    """Whether the Redis of ``REDIS_URL`` answers within a second."""
+    from adapters.queue.broker import client
+
+    def ping() -> bool:
+        try:
+            with client(settings.redis_url or "", timeout=1.0) as redis:
+                return bool(redis.ping())
+        except Exception:  # noqa: BLE001 - whatever it is, it is no answer
+            return False
+
+    return await asyncio.to_thread(ping)
 
 
 def installed_providers() -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from chat_core.errors import StorageUnavailable
 from chat_core.ports.language_model import CheckableModel, ClosableModel, LanguageModel, ModelCheck
-from entrypoints.container import Container, build_container, schema_state
+from entrypoints.container import Container, build_container, redis_answers, schema_state
 from entrypoints.settings import Settings, SettingsError
 
 
@@ -28,7 +28,7 @@ async def examine(settings: Settings) -> list[Finding]:
         container = build_container(settings)
     except SettingsError as error:
         return [*findings, *(Finding("settings", "problem", problem) for problem in error.problems)]
-    return [*findings, await _database(settings), _redis(settings), await _model(container)]
+    return [*findings, await _database(settings), await _redis(settings), await _model(container)]
 
 
 def _bound(settings: Settings) -> Finding:
@@ -53,10 +53,12 @@ async def _database(settings: Settings) -> Finding:
     return Finding("DATABASE_URL", "ok" if fits else "problem", sentence)
 
 
-def _redis(settings: Settings) -> Finding:
+async def _redis(settings: Settings) -> Finding:
     if settings.redis_url is None:
         return Finding("REDIS_URL", "note", "not set: replies are made in the API's own process")
-    return Finding("REDIS_URL", "ok", "set")
+    if not await redis_answers(settings):
+        return Finding("REDIS_URL", "problem", "not reachable: replies are made in the API's own processes")
+    return Finding("REDIS_URL", "ok", "it answers")
 
 
 async def _model(container: Container) -> Finding:
