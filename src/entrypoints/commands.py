@@ -24,6 +24,7 @@ def serve(options: argparse.Namespace) -> int:
     given = {"host": options.host, "port": options.port, "workers": options.workers}
 
     def act(settings: Settings) -> int:
+        from chat_core.errors import StorageUnavailable
         from entrypoints.container import SchemaMismatch, build_container, prepare_storage
         from entrypoints.serve import run
 
@@ -31,6 +32,9 @@ def serve(options: argparse.Namespace) -> int:
             asyncio.run(prepare_storage(build_container(settings)))
         except SchemaMismatch as error:
             print(f"{error}.", file=sys.stderr)
+            return 2
+        except StorageUnavailable as error:
+            print(f"DATABASE_URL: {error.detail}", file=sys.stderr)
             return 2
         # The processes that serve read their settings anew, from the environment.
         os.environ.update({name.upper(): str(value) for name, value in given.items() if value is not None})
@@ -54,8 +58,11 @@ def worker(options: argparse.Namespace) -> int:
 
         try:
             return run(settings, processes=options.processes, threads=options.threads, concurrency=options.concurrency)
-        except (SchemaMismatch, StorageUnavailable) as error:
+        except SchemaMismatch as error:
             print(f"{error}.", file=sys.stderr)
+            return 2
+        except StorageUnavailable as error:
+            print(f"DATABASE_URL: {error.detail}", file=sys.stderr)
             return 2
 
     return _with_settings(act)
