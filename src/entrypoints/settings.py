@@ -15,7 +15,7 @@ from entrypoints.secret_key import SecretKeyError, check_secret_key, kept_secret
 T = TypeVar("T")
 
 DEFAULT_GEMINI = "gemini:gemini-3.8-flash"
-ECHO = "echo:"
+ECHO = "echo"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 ALGORITHMS = ("HS256", "HS384", "HS512")
 

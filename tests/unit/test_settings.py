@@ -34,7 +34,7 @@ def test_where_nothing_is_set_it_is_a_trial_on_this_machine():
     settings = load_settings({})
     assert (settings.debug, settings.host, settings.port, settings.workers) == (True, "127.0.0.1", 8000, 1)
     assert (settings.database_url, settings.auto_migrate) == ("sqlite:///./chat.db", True)
-    assert (settings.redis_url, settings.llm, settings.llm_offered) == (None, "echo:", ())
+    assert (settings.redis_url, settings.llm, settings.llm_offered) == (None, "echo", ())
     assert (settings.algorithm, settings.access_token_expire_minutes) == ("HS256", 30)
     assert (settings.send_wait, settings.model_timeout, settings.max_body_bytes) == (50.0, 300.0, 512 * 1024)
     assert (settings.app_name, settings.log_level, settings.cors_origins) == ("Chat API", "INFO", ())
