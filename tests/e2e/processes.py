@@ -85,3 +85,15 @@ def wait_for_http(url: str, process: "subprocess.Popen[bytes]", log: Path, secon
         except OSError:
             assert time.monotonic() < end, f"no answer: {log.read_text()[-2000:]}"
         time.sleep(0.05)
+
+
+@contextmanager
+def fake_provider(cwd: Path) -> Iterator[str]:
+    """The URL of a double of the providers, in a process of its own."""
+    port = free_port()
+    log = cwd / "provider.log"
+    command = [sys.executable, "-m", "chat_core.testing.fake_provider", "--port", str(port)]
+    with running(command, cwd, log, environ()) as process:
+        url = f"http://127.0.0.1:{port}"
+        wait_for_http(f"{url}/ledger", process, log)
+        yield url
