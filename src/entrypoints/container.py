@@ -86,7 +86,7 @@ async def _check_workers(line: "RedisLine | None") -> Part:
 async def _check_model(model: LanguageModel, introduced: Introduction) -> Part:
     """By how its last requests went, and by what it said of itself at the start: nobody is asked anything here."""
     health = introduced.health
-    if health is not None and health.check not in (ModelCheck.OK, ModelCheck.UNREACHABLE):
+    if health is not None and health.check not in (ModelCheck.OK, ModelCheck.UNREACHABLE, ModelCheck.UNKNOWN):
         return Part("degraded", health.detail)
     if isinstance(model, Choice):
         failing = [name for name, record in model.health.items() if record.consecutive_failures]

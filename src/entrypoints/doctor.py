@@ -69,7 +69,7 @@ async def _model(container: Container) -> Finding:
     health = await model.check()
     if isinstance(model, ClosableModel):
         await model.aclose()
-    state = {ModelCheck.OK: "ok", ModelCheck.NO_AI: "note"}.get(health.check, "problem")
+    state = {ModelCheck.OK: "ok", ModelCheck.NO_AI: "note", ModelCheck.UNKNOWN: "note"}.get(health.check, "problem")
     return Finding("LLM", state, f"{name}: {health.detail or health.check}")
 
 

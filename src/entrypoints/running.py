@@ -71,6 +71,8 @@ async def _introduce(model: LanguageModel, introduction: Introduction) -> None:
     health = introduction.health = await model.check()
     if health.check is ModelCheck.OK:
         log.info("the model is ready: %s", health.detail)
+    elif health.check is ModelCheck.UNKNOWN:
+        log.info("whether the model is ready is not known: %s", health.detail)
     else:
         log.warning("the model is %s: %s", health.check, health.detail)
 

@@ -372,7 +372,7 @@ class TestRegistry:
 
     async def test_what_is_built_can_be_asked_and_closed(self) -> None:
         model = build("one:a", {}, providers=self.providers(Point("one")))
-        assert (await model.check()).check is ModelCheck.UNREACHABLE
+        assert (await model.check()).check is ModelCheck.UNKNOWN
         await model.aclose()
         await model.aclose()
 

@@ -23,7 +23,7 @@ class Wrapper(LanguageModel):
     async def check(self) -> ModelHealth:
         if isinstance(self._inner, CheckableModel):
             return await self._inner.check()
-        return ModelHealth(check=ModelCheck.UNREACHABLE, detail="this provider's adapter has no way to ask")
+        return ModelHealth(check=ModelCheck.UNKNOWN, detail="this provider's adapter has no way to ask")
 
     async def aclose(self) -> None:
         if isinstance(self._inner, ClosableModel):

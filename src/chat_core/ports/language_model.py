@@ -122,13 +122,15 @@ class LanguageModel(Protocol):
 
 
 class ModelCheck(StrEnum):
-    """What a provider says of a model: offered; answers that are no AI's; not offered; not for us; no word."""
+    """What a provider says of a model: offered; answers that are no AI's; not offered; not for us; no word; or it
+    cannot be asked, because its adapter has no ``check``."""
 
     OK = "ok"
     NO_AI = "no-ai"
     MISSING = "missing"
     REFUSED = "refused"
     UNREACHABLE = "unreachable"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
