@@ -27,7 +27,7 @@ run: $(RUNTIME) ## start the service (PORT=8000 and HOST=127.0.0.1 unless you or
 setup: $(DEV) ## make the whole environment in .venv, for working on the project
 
 test: $(DEV) ## run the tests (ARGS="tests/unit -x" for some of them)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: $(DEV) ## formatting, lint, the rings, and types
 	$(BIN)/ruff format --check .

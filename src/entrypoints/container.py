@@ -19,9 +19,10 @@ from adapters.sql.engine import Database, Limits
 from adapters.sql.unit_of_work import SqlUnitOfWork
 from chat_core.errors import StorageUnavailable
 from chat_core.ports.delivery import ReplyFeed, ReplyQueue
-from chat_core.ports.language_model import LanguageModel, ModelCheck
+from chat_core.ports.language_model import LanguageModel, NotableModel
 from chat_core.use_cases import accounts, generation, messages, replies, rooms
-from entrypoints.health import Draining, Introduction, Part, Readiness
+from chat_core.use_cases.turns import RoomTurns
+from entrypoints.health import Draining, Part, Readiness
 from entrypoints.settings import Settings, SettingsError
 
 #: Failures in a row after which a model counts as down.
@@ -82,11 +83,10 @@ async def _check_workers(line: "RedisLine | None") -> Part:
     return Part("down", "no worker is heard of: replies are made in the API's processes")
 
 
-async def _check_model(model: LanguageModel, introduced: Introduction) -> Part:
-    """By how its last requests went, and by what it said of itself at the start: nobody is asked anything here."""
-    health = introduced.health
-    if health is not None and health.check not in (ModelCheck.OK, ModelCheck.UNREACHABLE):
-        return Part("degraded", health.detail)
+async def _check_model(model: LanguageModel) -> Part:
+    """By how its last requests went: the provider is asked nothing here."""
+    if isinstance(model, NotableModel) and model.notice:
+        return Part("degraded", model.notice)
     if isinstance(model, Choice):
         failing = [name for name, record in model.health.items() if record.consecutive_failures]
         if failing:
@@ -174,7 +174,6 @@ class Container(containers.DeclarativeContainer):
     model = providers.Singleton(
         lambda settings: build(settings.llm, settings.environ, offered=settings.llm_offered), settings
     )
-    introduction = providers.Singleton(Introduction)
     #: Whether this process is a worker, and how many replies it makes at once.
     is_worker = providers.Object(False)
     concurrency = providers.Object(200)
@@ -183,8 +182,9 @@ class Container(containers.DeclarativeContainer):
     local_feed = providers.Singleton(MemoryReplyFeed)
     line = providers.Singleton(_line, settings)
     feed = providers.Singleton(_feed, local_feed, line)
+    turns = providers.Singleton(RoomTurns)
     generate_reply = providers.Singleton(
-        generation.GenerateReply, uow=uow, model=model, feed=feed, timeout=settings.provided.model_timeout
+        generation.GenerateReply, uow=uow, model=model, feed=feed, turns=turns, timeout=settings.provided.model_timeout
     )
     local_queue = providers.Singleton(InProcessReplyQueue, generate_reply, concurrency=concurrency)
     queue = providers.Singleton(_queue, local_queue, line, settings, is_worker)
@@ -202,7 +202,7 @@ class Container(containers.DeclarativeContainer):
     list_members = providers.Singleton(rooms.ListMembers, uow=uow)
     add_member = providers.Singleton(rooms.AddMember, uow=uow)
     remove_member = providers.Singleton(rooms.RemoveMember, uow=uow)
-    send_message = providers.Singleton(messages.SendMessage, uow=uow, queue=queue)
+    send_message = providers.Singleton(messages.SendMessage, uow=uow, queue=queue, turns=turns)
     list_messages = providers.Singleton(messages.ListMessages, uow=uow)
     edit_message = providers.Singleton(messages.EditMessage, uow=uow)
     delete_message = providers.Singleton(messages.DeleteMessage, uow=uow, feed=feed)
@@ -219,7 +219,7 @@ class Container(containers.DeclarativeContainer):
     check_database = providers.Callable(_check_sql, database)
     check_redis = providers.Callable(_check_redis, line)
     check_workers = providers.Callable(_check_workers, line)
-    check_model = providers.Callable(_check_model, model, introduction)
+    check_model = providers.Callable(_check_model, model)
     readiness = providers.Singleton(
         _readiness,
         draining,
