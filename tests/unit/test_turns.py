@@ -77,6 +77,7 @@ async def test_one_who_leaves_the_line_holds_up_nobody():
         waiting = asyncio.create_task(turns(ROOM).__aenter__())
         await asyncio.sleep(0)
         waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
     async with asyncio.timeout(5), turns(ROOM):
         pass
     assert turns._lines == {}
