@@ -17,9 +17,11 @@ from adapters.queue.in_process import InProcessReplyQueue
 from adapters.sql import migrate
 from adapters.sql.engine import Database, Limits
 from adapters.sql.unit_of_work import SqlUnitOfWork
+from chat_core.domain.ids import ReplyId
 from chat_core.errors import StorageUnavailable
 from chat_core.ports.delivery import ReplyFeed, ReplyQueue
 from chat_core.ports.language_model import LanguageModel, NotableModel
+from chat_core.ports.storage import UnitOfWork
 from chat_core.use_cases import accounts, generation, messages, replies, rooms
 from chat_core.use_cases.turns import RoomTurns
 from entrypoints.health import Draining, Part, Readiness
@@ -31,6 +33,7 @@ FAILURES_TILL_DOWN = 5
 if TYPE_CHECKING:
     from adapters.feed.pubsub import RedisLine
     from adapters.queue.remote import QueueWorker
+    from chat_core.testing.failpoints import Failpoints
 
 SchemaMismatch = migrate.SchemaMismatch
 
@@ -101,6 +104,30 @@ def _offered(model: LanguageModel) -> frozenset[str]:
     return frozenset(model.offered) if isinstance(model, Choice) else frozenset()
 
 
+def _failpoints(settings: Settings) -> "Failpoints | None":
+    """For fault tests alone: a process that is not built for them does not look at the variable."""
+    if settings.environ.get("CHAT_TEST_BUILD") != "1" or "CHAT_FAILPOINTS" not in settings.environ:
+        return None
+    from chat_core.testing.failpoints import Failpoints
+
+    return Failpoints(settings.environ["CHAT_FAILPOINTS"])
+
+
+def _storage(database: Database, failpoints: "Failpoints | None", settings: Settings) -> UnitOfWork:
+    uow: UnitOfWork = SqlUnitOfWork(database)
+    if settings.environ.get("CHAT_TEST_BUILD") == "1" and "CHAT_SEEDED_BUG" in settings.environ:
+        from chat_core.testing.seeded_bugs import wrap
+
+        uow = wrap(settings.environ["CHAT_SEEDED_BUG"], uow)
+    return failpoints.storage(uow) if failpoints else uow
+
+
+def _maker(
+    generate: generation.GenerateReply, failpoints: "Failpoints | None"
+) -> Callable[[ReplyId], Awaitable[None]]:
+    return failpoints.maker(generate) if failpoints else generate
+
+
 def _line(settings: Settings) -> "RedisLine | None":
     if settings.redis_url is None:
         return None
@@ -127,6 +154,10 @@ def _queue(local: InProcessReplyQueue, line: "RedisLine | None", settings: Setti
         return line.connected and (worker or line.has_workers)
 
     return RemoteReplyQueue(BellBroker(settings.redis_url, timeout=TIMEOUT), local, worked)
+
+
+def _tested_queue(queue: ReplyQueue, failpoints: "Failpoints | None") -> ReplyQueue:
+    return failpoints.queue(queue) if failpoints else queue
 
 
 def _close_queue(local: InProcessReplyQueue, queue: ReplyQueue) -> None:
@@ -163,7 +194,8 @@ class Container(containers.DeclarativeContainer):
     database = providers.Singleton(
         lambda settings: Database(settings.database_url, Limits(pool_size=settings.database_pool_size)), settings
     )
-    uow = providers.Singleton(SqlUnitOfWork, database)
+    failpoints = providers.Singleton(_failpoints, settings)
+    uow = providers.Singleton(_storage, database, failpoints, settings)
     open_storage = providers.Callable(_open_sql, database, settings)
     close_storage = providers.Callable(_close_sql, database)
 
@@ -186,9 +218,12 @@ class Container(containers.DeclarativeContainer):
     generate_reply = providers.Singleton(
         generation.GenerateReply, uow=uow, model=model, feed=feed, turns=turns, timeout=settings.provided.model_timeout
     )
-    local_queue = providers.Singleton(InProcessReplyQueue, generate_reply, concurrency=concurrency)
-    queue = providers.Singleton(_queue, local_queue, line, settings, is_worker)
-    close_queue = providers.Callable(_close_queue, local_queue, queue)
+    local_queue = providers.Singleton(
+        InProcessReplyQueue, providers.Singleton(_maker, generate_reply, failpoints), concurrency=concurrency
+    )
+    own_queue = providers.Singleton(_queue, local_queue, line, settings, is_worker)
+    queue = providers.Singleton(_tested_queue, own_queue, failpoints)
+    close_queue = providers.Callable(_close_queue, local_queue, own_queue)
     queue_worker = providers.Singleton(_queue_worker, local_queue, settings, threads)
 
     sign_up = providers.Singleton(accounts.SignUp, uow=uow, passwords=passwords)
