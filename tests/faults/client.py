@@ -145,12 +145,12 @@ class Person:
                 return
             after = page.shown[-1][0]
 
-    async def answer_to(self, call: Call, *, at: int = 0, within: float = 60.0) -> Call:
-        """Repeat a send until its reply has its end, which is in the call that comes back."""
+    async def answer_to(self, call: Call, *, at: int | None = None, within: float = 60.0) -> Call:
+        """Repeat a send, at this process or at all in turn, until its reply has its end: it is in what comes back."""
         seen = [call]
 
         async def final() -> bool:
-            seen.append(await self.send(call.room_id, call.m_id, call.content, at=at + len(seen)))
+            seen.append(await self.send(call.room_id, call.m_id, call.content, at=len(seen) if at is None else at))
             return seen[-1].reply_status in FINAL_STATUSES
 
         if call.reply_status not in FINAL_STATUSES:

@@ -12,7 +12,7 @@ from typing import Literal
 
 import aiohttp
 
-from chat_core.testing.fake_provider import FakeProvider
+from chat_core.testing.fake_provider import Entry, FakeProvider
 from tests.faults import checkers, reading, reply_checkers
 from tests.faults.client import Person
 from tests.faults.history import Finding
@@ -40,11 +40,18 @@ class World:
     directory: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="faults-")))
     _postgres: Postgres | None = None
 
+    def find_servers(self) -> None:
+        """Raises ``Missing`` where a server that the scenarios break cannot be had."""
+        if self._postgres is None:
+            self._postgres = Postgres()
+        Valkey(self.directory)
+
     async def postgres(self) -> Postgres:
         """The one PostgreSQL, running. Raises ``Missing``."""
         if self._postgres is None:
             self._postgres = Postgres()
-        self._postgres.resume() if self._postgres.process.running else await self._postgres.start()
+        if not self._postgres.process.running:
+            await self._postgres.start()
         return self._postgres
 
     @property
@@ -66,11 +73,11 @@ class World:
         redis: dict[str, str] | None = None,
         environ: dict[str, str] | None = None,
         each_api: Sequence[dict[str, str]] = (),
-        each_worker: Sequence[dict[str, str]] = (),
+        first_maker: dict[str, str] | None = None,
         start: bool = True,
     ) -> AsyncIterator["System"]:
         """A system, running and healthy. ``workers`` and Redis are there where the build has them; ``redis`` are that
-        server's options. ``each_api`` and ``each_worker`` add variables to the processes in turn.
+        server's options. ``each_api`` adds variables to the APIs in turn, ``first_maker`` to the first of the makers.
 
         At its end nothing of it may be left. Raises ``AssertionError`` where something is.
         """
@@ -107,8 +114,7 @@ class World:
             system.service = Service(directory, {**variables, **(environ or {})}, apis, count)
             for process, more in zip(system.service.apis, each_api, strict=False):
                 process.environ.update(more)
-            for worker, more in zip(system.service.workers, each_worker, strict=False):
-                worker.environ.update(more)
+            system.service.makers[0].environ.update(first_maker or {})
             stack.callback(system.service.kill)
             connector = aiohttp.TCPConnector(limit=0, force_close=True)
             system.session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
@@ -145,6 +151,15 @@ class System:
 
     async def people(self, count: int) -> list[Person]:
         return await asyncio.gather(*(self.person(f"person{number}", number) for number in range(count)))
+
+    def requests(self, prompt: str | None = None) -> list[Entry]:
+        """The requests for answers that the provider had: all, or those for one prompt."""
+        return [entry for entry in self.provider.ledger if entry.prompt and prompt in (None, entry.prompt)]
+
+    async def asked(self, count: int, seconds: float, prompt: str | None = None) -> float:
+        """Wait until the provider had so many requests; says how long that took."""
+        what = f"the provider has {count} requests for {prompt or 'anything'}"
+        return await until(lambda: len(self.requests(prompt)) >= count, seconds, what)
 
     async def settle(self, seconds: float = 60.0) -> float:
         """Wait until every reply has its end; says how long that took."""
