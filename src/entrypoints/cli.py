@@ -23,6 +23,11 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, help="port to listen on (PORT, 8000)")
     serve.add_argument("--workers", type=int, help="how many processes (WORKERS, 1)")
 
+    worker = commands.add_parser("worker", help="make replies from the queue on Redis (REDIS_URL)")
+    worker.add_argument("--processes", type=int, default=1, help="how many processes (1)")
+    worker.add_argument("--threads", type=int, default=4, help="how many threads of each take from the queue (4)")
+    worker.add_argument("--concurrency", type=int, default=200, help="how many replies each makes at once (200)")
+
     migrate = commands.add_parser("migrate", help="bring the database to the schema of this version")
     migrate.add_argument("--check", action="store_true", help="change nothing; exit code 1 if it does not fit")
 

@@ -39,6 +39,28 @@ def serve(options: argparse.Namespace) -> int:
     return _with_settings(act, **given)
 
 
+def worker(options: argparse.Namespace) -> int:
+    """Make replies from the queue on Redis, and stay until it is told to end."""
+
+    def act(settings: Settings) -> int:
+        if settings.redis_url is None:
+            raise SettingsError(["REDIS_URL is not set: workers take replies from a queue on Redis."])
+        for name in ("processes", "threads", "concurrency"):
+            if not 1 <= getattr(options, name) <= 10_000:
+                raise SettingsError([f"--{name} should be a whole number from 1 to 10000."])
+        from chat_core.errors import StorageUnavailable
+        from entrypoints.container import SchemaMismatch
+        from entrypoints.worker import run
+
+        try:
+            return run(settings, processes=options.processes, threads=options.threads, concurrency=options.concurrency)
+        except (SchemaMismatch, StorageUnavailable) as error:
+            print(f"{error}.", file=sys.stderr)
+            return 2
+
+    return _with_settings(act)
+
+
 def migrate(options: argparse.Namespace) -> int:
     """Bring the database's schema to this version, or say whether it fits."""
 

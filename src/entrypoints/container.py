@@ -129,6 +129,14 @@ def _queue(local: InProcessReplyQueue, line: "RedisLine | None", settings: Setti
     return RemoteReplyQueue(BellBroker(settings.redis_url, timeout=TIMEOUT), local, worked)
 
 
+def _close_queue(local: InProcessReplyQueue, queue: ReplyQueue) -> None:
+    if queue is not local:
+        from adapters.queue.remote import RemoteReplyQueue
+
+        if isinstance(queue, RemoteReplyQueue):
+            queue.close()
+
+
 def _queue_worker(local: InProcessReplyQueue, settings: Settings, threads: int) -> "QueueWorker":
     from adapters.queue.broker import WORKER_TIMEOUT, BellBroker
     from adapters.queue.remote import QueueWorker
@@ -180,6 +188,7 @@ class Container(containers.DeclarativeContainer):
     )
     local_queue = providers.Singleton(InProcessReplyQueue, generate_reply, concurrency=concurrency)
     queue = providers.Singleton(_queue, local_queue, line, settings, is_worker)
+    close_queue = providers.Callable(_close_queue, local_queue, queue)
     queue_worker = providers.Singleton(_queue_worker, local_queue, settings, threads)
 
     sign_up = providers.Singleton(accounts.SignUp, uow=uow, passwords=passwords)
@@ -212,7 +221,8 @@ class Container(containers.DeclarativeContainer):
     check_workers = providers.Callable(_check_workers, line)
     check_model = providers.Callable(_check_model, model, introduction)
     readiness = providers.Singleton(
-        _readiness, draining,
+        _readiness,
+        draining,
         check_database.provider,
         check_redis.provider,
         check_model.provider,

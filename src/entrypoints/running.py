@@ -1,30 +1,38 @@
-"""What runs beside the requests, from the service's start to its end."""
+"""What runs beside the requests, from a process's start to its end."""
 
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import signal
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
 
 from chat_core.errors import Unavailable
-from chat_core.ports.language_model import CheckableModel, ClosableModel, ModelCheck
-from chat_core.use_cases.replies import SweepReplies
+from chat_core.ports.language_model import CheckableModel, ClosableModel, LanguageModel, ModelCheck
 from entrypoints.container import Container
-from entrypoints.health import Introduction
+from entrypoints.health import Draining, Introduction
 
 log = logging.getLogger("chat_api.start")
 
-#: How long replies that are being made may go on when the service ends, in seconds.
-DRAIN_SECONDS = 15.0
+#: How long replies that are being made may go on when the process ends, in seconds; then they are handed over.
+FINISH_SECONDS = 8.0
 
 
 @asynccontextmanager
 async def running(container: Container) -> AsyncIterator[None]:
-    """Open the storage, look after what others left behind, and put everything away at the end."""
+    """Open the storage and the line to Redis, look after what others left behind, and put all away at the end."""
     await container.open_storage()
+    line = container.line()
+    if line is not None:
+        line.open(works=container.is_worker())
+    model: LanguageModel = container.model()
     tasks = [
-        asyncio.create_task(_sweep(container.sweep_replies())),
-        asyncio.create_task(_introduce(container.model(), container.introduction())),
+        # The jitter keeps processes that were started together from looking in step.
+        asyncio.create_task(_again_and_again(container.sweep_replies(), lambda: random.uniform(1.0, 2.0))),  # noqa: S311
+        asyncio.create_task(_again_and_again(container.spread_stops(), lambda: 0.5)),
+        asyncio.create_task(_introduce(model, container.introduction())),
     ]
     try:
         yield
@@ -32,31 +40,32 @@ async def running(container: Container) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await container.queue().close(DRAIN_SECONDS)
-        model = container.model()
+        await container.local_queue().close(FINISH_SECONDS)
+        container.close_queue()
+        if line is not None:
+            await line.close()
         if isinstance(model, ClosableModel):
             await model.aclose()
         await container.close_storage()
 
 
-async def _sweep(sweep: SweepReplies) -> None:
+async def _again_and_again(work: Callable[[], Awaitable[object]], pause: Callable[[], float]) -> None:
+    """Do ``work`` for as long as the process runs: what it looks after depends on it, so it outlives its own faults."""
     away = False
     while True:
-        # The jitter keeps processes that were started together from looking in step.
-        await asyncio.sleep(random.uniform(1.0, 2.0))  # noqa: S311 - no secret
+        await asyncio.sleep(pause())
         try:
-            await sweep()
+            await work()
             away = False
         except Unavailable as error:
             if not away:
-                log.warning("due replies cannot be looked for: %s", error.detail)
+                log.warning("%s waits for the storage: %s", type(work).__name__, error.detail)
             away = True
         except Exception:
-            # The sweep is the last resort of every reply: it must outlive its own faults.
-            log.exception("the sweep failed")
+            log.exception("%s failed", type(work).__name__)
 
 
-async def _introduce(model: object, introduction: Introduction) -> None:
+async def _introduce(model: LanguageModel, introduction: Introduction) -> None:
     if not isinstance(model, CheckableModel):
         return
     health = introduction.health = await model.check()
@@ -64,3 +73,39 @@ async def _introduce(model: object, introduction: Introduction) -> None:
         log.info("the model is ready: %s", health.detail)
     else:
         log.warning("the model is %s: %s", health.check, health.detail)
+
+
+@contextmanager
+def drains_first(draining: Draining, delay: float) -> Iterator[None]:
+    """While this lasts, SIGTERM first makes the process say that it is not ready, and ends it ``delay`` seconds later.
+
+    A balancer that follows ``/health/ready`` has sent its requests elsewhere by then; the server's own handler closes
+    its port at once. SIGINT, from somebody at a terminal, does not wait.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def end(number: int, frame: FrameType | None) -> None:
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    def drain(number: int, frame: FrameType | None) -> None:
+        first = not draining.begun
+        draining.begin()
+        if number == signal.SIGTERM and first and delay > 0:
+            log.info("draining")
+            loop.call_soon_threadsafe(loop.call_later, delay, end, number, frame)
+        else:
+            end(number, frame)
+
+    for number in before:
+        signal.signal(number, drain)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

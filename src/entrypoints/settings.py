@@ -49,6 +49,7 @@ class Settings:
     llm_offered: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     send_wait: float = 50.0
+    drain_delay: float = 2.0
     model_timeout: float = 300.0
     max_body_bytes: int = 512 * 1024
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -88,6 +89,7 @@ def load_settings(environ: Mapping[str, str], **given: object) -> Settings:
         llm_offered=tuple(name.strip() for name in reader.text("LLM_OFFERED", "").split(",") if name.strip()),
         cors_origins=reader.origins("CORS_ORIGINS"),
         send_wait=float(reader.number("SEND_WAIT", 50, 1, 600)),
+        drain_delay=float(reader.number("DRAIN_DELAY", 2, 0, 15)),
         model_timeout=float(reader.number("MODEL_TIMEOUT", 300, 1, 3600)),
         max_body_bytes=reader.number("MAX_BODY_BYTES", 512 * 1024, 1024, 64 * 1024 * 1024),
         environ=dict(environ),

@@ -4,10 +4,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from adapters.memory.storage import MemoryUnitOfWork
 from adapters.sql.engine import Database
 from adapters.sql.unit_of_work import SqlUnitOfWork
 from chat_core.ports.storage import UnitOfWork
 from chat_core.testing.storage import StorageContract
+
+
+class TestMemory(StorageContract):
+    @pytest.fixture
+    def uow(self) -> UnitOfWork:
+        return MemoryUnitOfWork()
 
 
 class TestSqlite(StorageContract):

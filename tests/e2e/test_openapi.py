@@ -8,12 +8,13 @@ import jsonschema
 import pytest
 from openapi_spec_validator import validate
 
+from entrypoints.container import memory_container
 from tests.e2e.service import people, served
 
 
 @pytest.fixture
-async def document(memory) -> dict[str, Any]:
-    async with served(memory) as url, httpx.AsyncClient(base_url=url) as http:
+async def document() -> dict[str, Any]:
+    async with served(memory_container()) as url, httpx.AsyncClient(base_url=url) as http:
         found: dict[str, Any] = (await http.get("/openapi.json")).json()
         return found
 

@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from servers import PostgresServer
 
 from adapters.sql.engine import Database
 from adapters.sql.migrate import (
@@ -23,6 +22,7 @@ from adapters.sql.migrate import (
     upgrade,
 )
 from adapters.sql.tables import SCHEMA_REVISION, metadata
+from tests.servers import PostgresServer
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -47,9 +47,7 @@ async def _state(url: str) -> SchemaState:
 
 async def _differences(url: str) -> object:
     async with migrating(url) as connection:
-        return await connection.run_sync(
-            lambda sync: compare_metadata(MigrationContext.configure(sync), metadata)
-        )
+        return await connection.run_sync(lambda sync: compare_metadata(MigrationContext.configure(sync), metadata))
 
 
 async def _tables(url: str) -> set[str]:
@@ -82,11 +80,7 @@ async def test_checks_and_partial_indexes_are_those_of_the_tables(empty_url: str
 
     def names(sync: sa.Connection) -> set[str]:
         inspector = sa.inspect(sync)
-        checks = {
-            str(check["name"])
-            for table in metadata.tables
-            for check in inspector.get_check_constraints(table)
-        }
+        checks = {str(check["name"]) for table in metadata.tables for check in inspector.get_check_constraints(table)}
         partial = {
             str(index["name"])
             for table in metadata.tables
@@ -113,13 +107,9 @@ async def test_checks_and_partial_indexes_are_those_of_the_tables(empty_url: str
 
 async def test_two_that_migrate_at_once_both_succeed(empty_url: str) -> None:
     """In processes of their own, as two servers of one deployment."""
-    script = (
-        "import asyncio, sys; from adapters.sql.migrate import upgrade; asyncio.run(upgrade(sys.argv[1]))"
-    )
+    script = "import asyncio, sys; from adapters.sql.migrate import upgrade; asyncio.run(upgrade(sys.argv[1]))"
     both = [
-        await asyncio.create_subprocess_exec(
-            sys.executable, "-c", script, empty_url, stderr=asyncio.subprocess.PIPE
-        )
+        await asyncio.create_subprocess_exec(sys.executable, "-c", script, empty_url, stderr=asyncio.subprocess.PIPE)
         for _ in range(2)
     ]
     for process in both:
@@ -131,9 +121,7 @@ async def test_two_that_migrate_at_once_both_succeed(empty_url: str) -> None:
 async def test_a_database_without_tables_does_not_fit(empty_url: str) -> None:
     state = await _state(empty_url)
     assert state == SchemaState(current=None, head=SCHEMA_REVISION)
-    with pytest.raises(
-        SchemaMismatch, match="has no tables yet, this version needs .*: run `chat-api migrate`"
-    ):
+    with pytest.raises(SchemaMismatch, match=r"has no tables yet, this version needs .*: run `chat-api migrate`"):
         state.require()
 
 
@@ -141,9 +129,7 @@ async def test_a_database_at_another_revision_does_not_fit(empty_url: str) -> No
     await upgrade(empty_url)
     async with migrating(empty_url) as connection:
         await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(
-        SchemaMismatch, match="is at revision 9999, this version needs .*: run `chat-api migrate`"
-    ):
+    with pytest.raises(SchemaMismatch, match=r"is at revision 9999, this version needs .*: run `chat-api migrate`"):
         (await _state(empty_url)).require()
 
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
-from servers import PostgresServer
 
 from adapters.sql.engine import DEFAULT_LIMITS, Database, Limits, normalize_url
 from adapters.sql.statements import SqlStatements
@@ -18,6 +17,7 @@ from adapters.sql.unit_of_work import SqlUnitOfWork
 from chat_core.domain.ids import RoomId
 from chat_core.errors import Contention, OutcomeUnknown, StorageUnavailable
 from chat_core.testing.samples import MOMENT, a_user, said, stored_room, stored_user
+from tests.servers import PostgresServer
 
 QUICK = replace(DEFAULT_LIMITS, busy=0.3, acquire=0.3)
 
@@ -39,7 +39,7 @@ async def opened() -> AsyncIterator[Opened]:
 
 
 def _database(uow: SqlUnitOfWork) -> Database:
-    return uow._database  # noqa: SLF001 - looks at the pool below the promises
+    return uow._database
 
 
 def _in_use(uow: SqlUnitOfWork) -> int:
@@ -55,7 +55,7 @@ async def _locked_by_another_process(url: str) -> AsyncIterator[Callable[[], Non
         "print('locked', flush=True); sys.stdin.readline(); c.execute('ROLLBACK')"
     )
     path = str(normalize_url(url).database)
-    holder = subprocess.Popen(  # noqa: ASYNC220, S603
+    holder = subprocess.Popen(  # noqa: ASYNC220
         [sys.executable, "-c", script, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert holder.stdout is not None
@@ -82,9 +82,7 @@ class TestSqlite:
         async with uow.read() as tx:
             assert await tx.users.get(user.id) == user
 
-    async def test_a_long_lock_is_the_storage_being_away_and_then_heals(
-        self, sqlite_url: str, opened: Opened
-    ) -> None:
+    async def test_a_long_lock_is_the_storage_being_away_and_then_heals(self, sqlite_url: str, opened: Opened) -> None:
         uow = opened(sqlite_url, QUICK)
         async with _locked_by_another_process(sqlite_url):
             with pytest.raises(StorageUnavailable):
@@ -139,9 +137,7 @@ class TestSqlite:
             async with uow.read() as tx:
                 await tx.users.add(a_user())
 
-    async def test_what_was_committed_survives_without_a_polite_end(
-        self, sqlite_url: str, opened: Opened
-    ) -> None:
+    async def test_what_was_committed_survives_without_a_polite_end(self, sqlite_url: str, opened: Opened) -> None:
         """A process that ends by ``os._exit`` has checkpointed nothing."""
         script = (
             "import asyncio, os, sys; from adapters.sql.engine import Database\n"
@@ -254,9 +250,7 @@ class TestPostgres:
                     pass
         await stored_user(uow)
 
-    async def test_a_lock_held_for_long_is_the_storage_being_away(
-        self, postgres_url: str, opened: Opened
-    ) -> None:
+    async def test_a_lock_held_for_long_is_the_storage_being_away(self, postgres_url: str, opened: Opened) -> None:
         uow = opened(postgres_url, replace(DEFAULT_LIMITS, lock=0.1))
         user = await stored_user(uow)
         room = await stored_room(uow, user)
@@ -267,9 +261,7 @@ class TestPostgres:
         assert not isinstance(failure.value, Contention)
         assert (await said(uow, room, user)).seq == 1
 
-    async def test_of_two_that_lock_each_other_one_meets_contention(
-        self, postgres_url: str, opened: Opened
-    ) -> None:
+    async def test_of_two_that_lock_each_other_one_meets_contention(self, postgres_url: str, opened: Opened) -> None:
         """And tried again as a whole it succeeds."""
         async with asyncio.timeout(10):
             uow = opened(postgres_url, replace(DEFAULT_LIMITS, lock=5, statement=5))
@@ -286,18 +278,14 @@ class TestPostgres:
                     await tx.commit()
 
             one, two = rooms[0].id, rooms[1].id
-            found = await asyncio.gather(
-                cross(one, two, wait=True), cross(two, one, wait=True), return_exceptions=True
-            )
+            found = await asyncio.gather(cross(one, two, wait=True), cross(two, one, wait=True), return_exceptions=True)
             assert [type(error) for error in found if error is not None] == [Contention]
             await cross(one, two, wait=False)
             async with uow.read() as tx:
                 doors = [await tx.rooms.door(room.id, user.id) for room in rooms]
             assert [door.room.last_seq for door in doors if door is not None] == [2, 2]
 
-    async def test_a_commit_after_a_failed_statement_is_refused(
-        self, postgres_url: str, opened: Opened
-    ) -> None:
+    async def test_a_commit_after_a_failed_statement_is_refused(self, postgres_url: str, opened: Opened) -> None:
         """PostgreSQL would roll back and call it a success."""
         uow = opened(postgres_url)
         user = await stored_user(uow)

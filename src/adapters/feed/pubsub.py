@@ -9,8 +9,8 @@ from contextlib import AbstractAsyncContextManager, suppress
 from uuid import UUID
 
 import redis.asyncio as redis
-from redis.backoff import NoBackoff
 from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from chat_core.domain.ids import ReplyId

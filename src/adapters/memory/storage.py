@@ -134,7 +134,11 @@ class MemoryMessages(Messages):
         return replace(stored.message, username=user.username if user else DELETED_NAME)
 
     async def add(self, message: Message, fingerprint: bytes) -> None:
+        if self._places.get((message.room_id, message.seq)):
+            raise LookupError("this place in the log is taken")
         if message.user_id is not None:
+            if await self._users.get(message.user_id) is None:
+                raise NotAuthenticated
             key = (message.room_id, message.user_id, message.m_id)
             if self._sends.get(key):
                 raise DuplicateMessage
@@ -311,6 +315,10 @@ class MemoryRooms(Rooms):
         self._entries.put((entry.room_id, entry.seq), entry)
 
 
+def _age(reply: Reply) -> tuple[datetime, ReplyId]:
+    return reply.created_at, reply.id
+
+
 class MemoryReplies(Replies):
     def __init__(self, tables: _Tables, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -337,7 +345,7 @@ class MemoryReplies(Replies):
     async def unfinished_in(self, room_id: RoomId) -> Sequence[Reply]:
         replies = (leased.reply for leased in self._replies.values())
         found = [reply for reply in replies if reply.room_id == room_id and not reply.final]
-        return sorted(found, key=lambda reply: reply.id)
+        return sorted(found, key=_age)
 
     def _is_due(self, leased: _Leased, queued_for: float = 0.0) -> bool:
         # A queued reply is free from when it was queued.
@@ -354,7 +362,7 @@ class MemoryReplies(Replies):
 
     def _running(self, reply_id: ReplyId, epoch: int) -> Reply | None:
         leased = self._replies.get(reply_id)
-        if leased is None or leased.reply.final or leased.reply.epoch != epoch:
+        if leased is None or leased.reply.status is not ReplyStatus.RUNNING or leased.reply.epoch != epoch:
             return None
         return leased.reply
 
@@ -397,15 +405,15 @@ class MemoryReplies(Replies):
         return sorted(found, key=lambda attempt: attempt.number)
 
     async def finish(self, reply: Reply) -> bool:
-        known = self._running(reply.id, reply.epoch)
-        if known is None:
+        known = await self.get(reply.id)
+        if known is None or known.final or known.epoch > reply.epoch:
             return False
-        self._replies.put(reply.id, _Leased(replace(reply, attempts=known.attempts)))
+        self._replies.put(reply.id, _Leased(replace(reply, attempts=known.attempts, crashes=known.crashes)))
         return True
 
     async def due(self, limit: int, queued_for: float = 0.0) -> Sequence[ReplyId]:
-        found = sorted(leased.reply.id for leased in self._replies.values() if self._is_due(leased, queued_for))
-        return found[:limit]
+        found = [leased.reply for leased in self._replies.values() if self._is_due(leased, queued_for)]
+        return [reply.id for reply in sorted(found, key=_age)[:limit]]
 
 
 class MemoryTransaction(Transaction):

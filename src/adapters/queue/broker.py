@@ -10,6 +10,7 @@ from typing import Any
 
 import dramatiq
 import redis
+from dramatiq.broker import Consumer
 from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import CurrentMessage, ShutdownNotifications
@@ -49,16 +50,19 @@ class BellBroker(RedisBroker):
 
     def enqueue(self, message: "dramatiq.Message[Any]", *, delay: int | None = None) -> "dramatiq.Message[Any]":
         enqueued: dramatiq.Message[Any] = super().enqueue(message, delay=delay)
-        self.client.pipeline(transaction=False).lpush(_BELL, 1).ltrim(_BELL, 0, _TOKENS_MAX - 1).execute()
+        ring = self.client.pipeline(transaction=False)
+        ring.lpush(_BELL, 1)
+        ring.ltrim(_BELL, 0, _TOKENS_MAX - 1)
+        ring.execute()
         return enqueued
 
-    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> _RedisConsumer:
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
         if queue_name != QUEUE:
             return super().consume(queue_name, prefetch, timeout)
         return _BellConsumer(self, queue_name, prefetch, 0)
 
 
-class _BellConsumer(_RedisConsumer):  # type: ignore[misc]
+class _BellConsumer(_RedisConsumer):
     """Waits for the bell where the broker's own consumer sleeps."""
 
     def __next__(self) -> Any:

@@ -55,7 +55,7 @@ class RemoteReplyQueue(ReplyQueue):
             try:
                 await asyncio.get_running_loop().run_in_executor(self._thread, self._enqueue, reply_id)
                 return
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 # Whatever it is that Redis or its client has: the reply is in the storage, and can be made here.
                 self._closed_until = self._monotonic() + BREAK
                 self._enqueued.pop(reply_id, None)
@@ -100,7 +100,7 @@ class QueueWorker:
         self._start = start
         self._loop = asyncio.get_running_loop()
         self.started = 0
-        dramatiq.actor(self._take, broker=broker, actor_name=ACTOR, queue_name=QUEUE)
+        dramatiq.actor(broker=broker, actor_name=ACTOR, queue_name=QUEUE)(self._take)
         self._worker = dramatiq.Worker(broker, queues={QUEUE}, worker_threads=threads, worker_timeout=100)
 
     def _take(self, reply_id: str) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
@@ -71,9 +71,7 @@ def _sqlite_url(url: sa.URL) -> sa.URL:
             "readers and the writer have connections of their own, and a database in memory has one alone"
         )
     if url.host or url.username:
-        raise ValueError(
-            "DATABASE_URL has two slashes too few or too many: sqlite:///relative or sqlite:////absolute"
-        )
+        raise ValueError("DATABASE_URL has two slashes too few or too many: sqlite:///relative or sqlite:////absolute")
     return url.set(drivername="sqlite+aiosqlite")
 
 
@@ -155,6 +153,8 @@ def _sqlite_engine(url: sa.URL, limits: Limits, *, readonly: bool) -> AsyncEngin
     busy_ms = round(limits.busy * 1000)
     engine = create_async_engine(
         url,
+        # What people wrote, and their hashes, stay out of errors and so out of logs.
+        hide_parameters=True,
         module=OneTripModule(),
         poolclass=AsyncAdaptedQueuePool,
         pool_size=limits.readers if readonly else 1,
@@ -189,8 +189,7 @@ def _sqlite_engine(url: sa.URL, limits: Limits, *, readonly: bool) -> AsyncEngin
         # time-out: one that may write takes the lock before it looks.
         first.append("BEGIN" if readonly else "BEGIN IMMEDIATE")
         raw = connection.connection.dbapi_connection
-        assert isinstance(raw, OneTripConnection)
-        raw.first = tuple(first)
+        cast("OneTripConnection", raw).first = tuple(first)
 
     return engine
 
@@ -201,6 +200,7 @@ def _postgres_engine(url: sa.URL, limits: Limits) -> AsyncEngine:
 
     engine = create_async_engine(
         url,
+        hide_parameters=True,
         isolation_level="READ COMMITTED",
         pool_size=limits.pool_size,
         max_overflow=0,

@@ -50,9 +50,7 @@ _CONTEXT = (
     .order_by(messages.c.seq.desc())
     .limit(sa.bindparam("at_most", type_=sa.Integer))
 )
-_NEWEST = (
-    _SELECT.where(_IN_ROOM).order_by(messages.c.seq.desc()).limit(sa.bindparam("at_most", type_=sa.Integer))
-)
+_NEWEST = _SELECT.where(_IN_ROOM).order_by(messages.c.seq.desc()).limit(sa.bindparam("at_most", type_=sa.Integer))
 
 
 def _around() -> sa.Executable:
@@ -171,9 +169,7 @@ class SqlMessages(Messages):
         older = [row for row in found if row.seq < place]
         newer = [row for row in found if row.seq >= place]
         return MessagePage(
-            messages=[
-                message_of(row) for row in (*older[len(older) - min(below, len(older)) :], *newer[:above])
-            ],
+            messages=[message_of(row) for row in (*older[len(older) - min(below, len(older)) :], *newer[:above])],
             has_older=len(older) > below,
             has_newer=len(newer) > above,
         )

@@ -29,7 +29,7 @@ _PATIENCE = 60.0
 _CURRENT = sa.text("SELECT version_num FROM alembic_version")
 
 
-class SchemaMismatch(Exception):  # noqa: N818 - what is found, named as such
+class SchemaMismatch(Exception):
     """The database is at another revision than this version needs."""
 
 
@@ -73,14 +73,14 @@ async def upgrade(url: str | sa.URL, revision: str = "head") -> None:
     Any number of processes may do this at once: one does, the others wait for it and find it done. Raises
     ``ValueError`` for a URL as ``normalize_url`` does, ``StorageUnavailable`` where the database is away.
     """
-    from alembic import command  # noqa: PLC0415 - see above
+    from alembic import command
 
     await _run(url, lambda config: command.upgrade(config, revision))
 
 
 async def downgrade(url: str | sa.URL, revision: str) -> None:
     """Take the schema back to this revision (``"base"``: to nothing), with what newer tables and columns hold."""
-    from alembic import command  # noqa: PLC0415 - see above
+    from alembic import command
 
     await _run(url, lambda config: command.downgrade(config, revision))
 
@@ -102,7 +102,7 @@ async def _run(url: str | sa.URL, migrate: Any) -> None:
 
 def alembic_config() -> "Config":
     """Alembic's configuration with the revisions that this package holds, wherever it is installed."""
-    from alembic.config import Config  # noqa: PLC0415 - see above
+    from alembic.config import Config
 
     config = Config()
     # Percent signs would be read as interpolations.
@@ -133,9 +133,7 @@ async def migrating(url: str | sa.URL) -> AsyncIterator[AsyncConnection]:
                 yield connection
                 broken = (await connection.exec_driver_sql("PRAGMA foreign_key_check")).fetchall()
                 if broken:
-                    raise RuntimeError(
-                        f"the migration left {len(broken)} rows that point nowhere; nothing was changed"
-                    )
+                    raise RuntimeError(f"the migration left {len(broken)} rows that point nowhere; nothing was changed")
             else:
                 # Freed with the transaction, however it ends.
                 await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))

@@ -73,7 +73,7 @@ class OneTripCursor(AsyncAdapt_aiosqlite_cursor):
         try:
             connection.first = ()
             self._answer = await_(connection.in_thread(work))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - SQLAlchemy translates it
             connection._handle_exception(error)
         self._rows = deque(self._answer[3])
 

@@ -4,12 +4,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.dialects import postgresql, sqlite
 
 from adapters.sql.clock import database_now_ms
+from adapters.sql.failures import violated
 from adapters.sql.statements import SqlStatements
 from adapters.sql.tables import UNFINISHED, attempts, replies
 from chat_core.domain.ids import MessageId, ReplyId, RoomId
 from chat_core.domain.reply import Attempt, Reply, ReplyStatus
+from chat_core.errors import Contention
 from chat_core.ports.storage import Replies
 
 _COLUMNS = (
@@ -41,7 +45,7 @@ _IN_EPOCH = sa.and_(_THIS, _RUNNING, replies.c.epoch == sa.bindparam("in_epoch")
 _FREE = sa.or_(replies.c.status == "queued", sa.and_(_RUNNING, replies.c.lease_until <= database_now_ms()))
 _LEASED = database_now_ms() + sa.bindparam("lease_ms", type_=sa.BigInteger)
 
-_ADD = sa.insert(replies)
+_ADD = sa.insert(replies).values(lease_until=database_now_ms())
 _GET = sa.select(*_COLUMNS).where(_THIS)
 _NEWEST = (
     sa.select(*_COLUMNS)
@@ -56,7 +60,12 @@ _UNFINISHED = (
 )
 _DUE = (
     sa.select(replies.c.id)
-    .where(UNFINISHED, _FREE)
+    .where(
+        UNFINISHED,
+        # A queued one is free from when it was queued.
+        replies.c.lease_until
+        <= database_now_ms() - sa.case((_RUNNING, 0), else_=sa.bindparam("queued_for_ms", type_=sa.BigInteger)),
+    )
     .order_by(replies.c.created_at, replies.c.id)
     .limit(sa.bindparam("at_most", type_=sa.Integer))
 )
@@ -73,8 +82,26 @@ _CLAIM = (
     .returning(*_COLUMNS)
 )
 _EXTEND = sa.update(replies).where(_IN_EPOCH).values(lease_until=_LEASED).returning(*_COLUMNS)
-_COUNT_ATTEMPT = sa.update(replies).where(_IN_EPOCH).values(attempts=replies.c.attempts + 1)
-_ADD_ATTEMPT = sa.insert(attempts)
+_RELEASE = sa.update(replies).where(_IN_EPOCH).values(status="queued", lease_until=database_now_ms())
+_REQUEST_STOP = sa.update(replies).where(_THIS, UNFINISHED).values(stop_requested=sa.true())
+_STOPPING = (
+    sa.select(replies.c.id)
+    .where(UNFINISHED, _RUNNING, replies.c.stop_requested)
+    .limit(sa.bindparam("at_most", type_=sa.Integer))
+)
+_COUNT_ATTEMPT = (
+    sa.update(replies)
+    .where(_IN_EPOCH)
+    .values(
+        attempts=sa.bindparam("numbered", type_=sa.Integer),
+        provider=sa.bindparam("by_provider", type_=sa.Text),
+        model=sa.bindparam("by_model", type_=sa.Text),
+    )
+)
+_ADD_ATTEMPT = {
+    "postgresql": postgresql.insert(attempts).on_conflict_do_nothing(),
+    "sqlite": sqlite.insert(attempts).on_conflict_do_nothing(),
+}
 _END_ATTEMPT = (
     sa.update(attempts)
     .where(attempts.c.reply_id == sa.bindparam("of_reply"), attempts.c.number == sa.bindparam("numbered"))
@@ -85,9 +112,7 @@ _END_ATTEMPT = (
         output_tokens=sa.bindparam("new_output_tokens"),
     )
 )
-_ATTEMPTS = (
-    sa.select(attempts).where(attempts.c.reply_id == sa.bindparam("of_reply")).order_by(attempts.c.number)
-)
+_ATTEMPTS = sa.select(attempts).where(attempts.c.reply_id == sa.bindparam("of_reply")).order_by(attempts.c.number)
 _FINISH = (
     sa.update(replies)
     .where(_THIS, UNFINISHED, replies.c.epoch <= sa.bindparam("in_epoch"))
@@ -148,6 +173,9 @@ def attempt_of(row: sa.Row[Any]) -> Attempt:
     )
 
 
+_FIELDS = tuple(column.name for column in _COLUMNS)
+
+
 def _lease_ms(seconds: float) -> int:
     return round(seconds * 1000)
 
@@ -157,32 +185,13 @@ class SqlReplies(Replies):
         self._statements = statements
 
     async def add(self, reply: Reply) -> None:
-        await self._statements.run(
-            _ADD,
-            {
-                "id": reply.id,
-                "room_id": reply.room_id,
-                "prompt_id": reply.prompt_id,
-                "asked_by": reply.asked_by,
-                "created_at": reply.created_at,
-                "deadline_at": reply.deadline_at,
-                "try_number": reply.try_number,
-                "status": reply.status.value,
-                "epoch": reply.epoch,
-                "attempts": reply.attempts,
-                "crashes": reply.crashes,
-                "stop_requested": reply.stop_requested,
-                "message_id": reply.message_id,
-                "provider": reply.provider,
-                "model": reply.model,
-                "finish_reason": reply.finish_reason,
-                "error_code": reply.error_code,
-                "input_tokens": reply.input_tokens,
-                "output_tokens": reply.output_tokens,
-                "wasted_tokens": reply.wasted_tokens,
-                "finished_at": reply.finished_at,
-            },
-        )
+        fields = {name: getattr(reply, name) for name in _FIELDS}
+        try:
+            await self._statements.run(_ADD, fields | {"status": reply.status.value})
+        except exc.IntegrityError as error:
+            if violated(error) in ("uq_replies_unfinished", "uq_replies_prompt_id_try_number"):
+                raise Contention from error
+            raise
 
     async def get(self, reply_id: ReplyId) -> Reply | None:
         return await self._one(_GET, {"of_reply": reply_id})
@@ -197,17 +206,29 @@ class SqlReplies(Replies):
         return await self._one(_CLAIM, {"of_reply": reply_id, "lease_ms": _lease_ms(lease)})
 
     async def extend(self, reply_id: ReplyId, epoch: int, lease: float) -> Reply | None:
-        return await self._one(
-            _EXTEND, {"of_reply": reply_id, "in_epoch": epoch, "lease_ms": _lease_ms(lease)}
-        )
+        return await self._one(_EXTEND, {"of_reply": reply_id, "in_epoch": epoch, "lease_ms": _lease_ms(lease)})
+
+    async def release(self, reply_id: ReplyId, epoch: int) -> bool:
+        return await self._statements.run(_RELEASE, {"of_reply": reply_id, "in_epoch": epoch}) == 1
+
+    async def request_stop(self, reply_id: ReplyId) -> None:
+        await self._statements.run(_REQUEST_STOP, {"of_reply": reply_id})
+
+    async def stopping(self, limit: int) -> Sequence[ReplyId]:
+        return [row.id for row in await self._statements.rows(_STOPPING, {"at_most": limit})]
 
     async def begin_attempt(self, attempt: Attempt) -> bool:
-        if not await self._statements.run(
-            _COUNT_ATTEMPT, {"of_reply": attempt.reply_id, "in_epoch": attempt.epoch}
-        ):
+        counted = {
+            "of_reply": attempt.reply_id,
+            "in_epoch": attempt.epoch,
+            "numbered": attempt.number,
+            "by_provider": attempt.provider,
+            "by_model": attempt.model,
+        }
+        if not await self._statements.run(_COUNT_ATTEMPT, counted):
             return False
         await self._statements.run(
-            _ADD_ATTEMPT,
+            _ADD_ATTEMPT[self._statements.dialect],
             {
                 "reply_id": attempt.reply_id,
                 "number": attempt.number,
@@ -259,8 +280,9 @@ class SqlReplies(Replies):
         )
         return changed == 1
 
-    async def due(self, limit: int) -> Sequence[ReplyId]:
-        return [ReplyId(row.id) for row in await self._statements.rows(_DUE, {"at_most": limit})]
+    async def due(self, limit: int, queued_for: float = 0.0) -> Sequence[ReplyId]:
+        rows = await self._statements.rows(_DUE, {"at_most": limit, "queued_for_ms": _lease_ms(queued_for)})
+        return [row.id for row in rows]
 
     async def _one(self, statement: sa.Executable, parameters: dict[str, Any]) -> Reply | None:
         row = await self._statements.row(statement, parameters)

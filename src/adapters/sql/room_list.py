@@ -61,9 +61,7 @@ class RoomList:
         self._first = _statement(columns, after=False)
         self._next = _statement(columns, after=True)
 
-    def query(
-        self, user_id: object, limit: int, after: RoomCursor | None
-    ) -> tuple[sa.Executable, dict[str, Any]]:
+    def query(self, user_id: object, limit: int, after: RoomCursor | None) -> tuple[sa.Executable, dict[str, Any]]:
         """The statement and its parameters; it finds one row more than ``limit`` where there are more."""
         parameters = {"of_user": user_id, "at_most": limit + 1}
         if after is None:

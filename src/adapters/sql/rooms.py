@@ -41,6 +41,7 @@ _OF_USER = sa.bindparam("of_user", type_=sa.Uuid)
 _ADD = sa.insert(rooms)
 _ADD_MEMBER = sa.insert(memberships)
 _ADD_ENTRY = sa.insert(log_entries)
+_GET = sa.select(*_COLUMNS).where(_HERE)
 _DOOR = (
     sa.select(*_COLUMNS, *MEMBER_COLUMNS)
     .select_from(
@@ -129,9 +130,9 @@ def room_of(row: sa.Row[Any]) -> Room:
     )
 
 
-def door_of(row: sa.Row[Any], room_id: RoomId, user_id: UserId) -> Door:
+def door_of(row: sa.Row[Any], room_id: RoomId, user_id: UserId | None) -> Door:
     """Of a room's columns and a membership's, which are null where there is none."""
-    membership = None if row.role is None else membership_of(row, room_id, user_id)
+    membership = None if row.role is None or user_id is None else membership_of(row, room_id, user_id)
     return Door(room=room_of(row), user_id=user_id, membership=membership)
 
 
@@ -170,13 +171,15 @@ class SqlRooms(Rooms):
                 raise NotAuthenticated from error
             raise
 
+    async def get(self, room_id: RoomId) -> Room | None:
+        row = await self._statements.row(_GET, {"of_room": room_id})
+        return None if row is None else room_of(row)
+
     async def door(self, room_id: RoomId, user_id: UserId) -> Door | None:
         row = await self._statements.row(_DOOR, {"of_room": room_id, "of_user": user_id})
         return None if row is None else door_of(row, room_id, user_id)
 
-    async def advance(
-        self, room_id: RoomId, user_id: UserId, *, at: datetime, messages: int = 0
-    ) -> Door | None:
+    async def advance(self, room_id: RoomId, user_id: UserId | None, *, at: datetime, messages: int = 0) -> Door | None:
         place = {"of_room": room_id, "more": messages, "now": at}
         if self._statements.dialect == "sqlite":
             row = await self._statements.row(_ADVANCE_AND_LOOK, place | {"of_user": user_id})
@@ -186,7 +189,7 @@ class SqlRooms(Rooms):
             return None
         # In a statement of its own: at READ COMMITTED the UPDATE sees memberships as they were before it waited for
         # the lock, and only what begins after it sees what the one before us in the queue has changed.
-        membership = await self.membership(room_id, user_id)
+        membership = None if user_id is None else await self.membership(room_id, user_id)
         return Door(room=room_of(row), user_id=user_id, membership=membership)
 
     async def save(self, room: Room) -> None:
@@ -198,9 +201,7 @@ class SqlRooms(Rooms):
         if row is None:
             return
         for above in range(0, row.last_seq, _WIPED_AT_ONCE):
-            await self._statements.run(
-                _WIPE, {"of_room": room_id, "above": above, "up_to": above + _WIPED_AT_ONCE}
-            )
+            await self._statements.run(_WIPE, {"of_room": room_id, "above": above, "up_to": above + _WIPED_AT_ONCE})
 
     async def visible_to(self, user_id: UserId, limit: int, after: RoomCursor | None) -> RoomPage:
         rows = await self._statements.rows(*_LIST.query(user_id, limit, after))

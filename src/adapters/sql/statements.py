@@ -34,18 +34,14 @@ class SqlStatements:
     ) -> Sequence[sa.Row[Any]]:
         return (await self._run(statement, parameters)).fetchall()
 
-    async def row(
-        self, statement: sa.Executable, parameters: Mapping[str, Any] | None = None
-    ) -> sa.Row[Any] | None:
+    async def row(self, statement: sa.Executable, parameters: Mapping[str, Any] | None = None) -> sa.Row[Any] | None:
         return (await self._run(statement, parameters)).first()
 
     async def run(self, statement: sa.Executable, parameters: Mapping[str, Any] | None = None) -> int:
         """How many rows it changed."""
         return (await self._run(statement, parameters)).rowcount
 
-    async def _run(
-        self, statement: sa.Executable, parameters: Mapping[str, Any] | None
-    ) -> sa.CursorResult[Any]:
+    async def _run(self, statement: sa.Executable, parameters: Mapping[str, Any] | None) -> sa.CursorResult[Any]:
         try:
             return await self._connection.execute(statement, parameters)
         except exc.IntegrityError:

@@ -93,9 +93,7 @@ rooms = sa.Table(
     sa.Column("ai_busy", sa.Text, nullable=False),
     sa.Column("deleted_at", UtcDateTime),
     sa.PrimaryKeyConstraint("id", name="pk_rooms"),
-    sa.ForeignKeyConstraint(
-        ["created_by"], ["users.id"], name="fk_rooms_created_by_users", ondelete="SET NULL"
-    ),
+    sa.ForeignKeyConstraint(["created_by"], ["users.id"], name="fk_rooms_created_by_users", ondelete="SET NULL"),
     sa.CheckConstraint(_one_of("visibility", "public", "private"), name="ck_rooms_visibility"),
     sa.CheckConstraint(_one_of("ai_mode", "always", "mention", "off"), name="ck_rooms_ai_mode"),
     sa.CheckConstraint(_one_of("ai_busy", "queue", "reject"), name="ck_rooms_ai_busy"),
@@ -121,12 +119,8 @@ memberships = sa.Table(
     sa.Column("joined_at", UtcDateTime, nullable=False),
     sa.Column("standing", sa.Text, nullable=False),
     sa.PrimaryKeyConstraint("room_id", "user_id", name="pk_memberships"),
-    sa.ForeignKeyConstraint(
-        ["room_id"], ["rooms.id"], name="fk_memberships_room_id_rooms", ondelete="CASCADE"
-    ),
-    sa.ForeignKeyConstraint(
-        ["user_id"], ["users.id"], name="fk_memberships_user_id_users", ondelete="CASCADE"
-    ),
+    sa.ForeignKeyConstraint(["room_id"], ["rooms.id"], name="fk_memberships_room_id_rooms", ondelete="CASCADE"),
+    sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_memberships_user_id_users", ondelete="CASCADE"),
     sa.CheckConstraint(_one_of("role", "owner", "member"), name="ck_memberships_role"),
     sa.CheckConstraint(_one_of("standing", "active", "left", "removed"), name="ck_memberships_standing"),
 )
@@ -170,9 +164,7 @@ log_entries = sa.Table(
     sa.PrimaryKeyConstraint("room_id", "seq", name="pk_log_entries"),
     sa.ForeignKeyConstraint(["room_id"], ["rooms.id"], name="fk_log_entries_room_id_rooms"),
     sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name="fk_log_entries_message_id_messages"),
-    sa.ForeignKeyConstraint(
-        ["user_id"], ["users.id"], name="fk_log_entries_user_id_users", ondelete="SET NULL"
-    ),
+    sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_log_entries_user_id_users", ondelete="SET NULL"),
     sa.CheckConstraint("seq >= 1", name="ck_log_entries_seq"),
 )
 
@@ -200,21 +192,20 @@ replies = sa.Table(
     sa.Column("output_tokens", sa.BigInteger),
     sa.Column("wasted_tokens", sa.BigInteger, nullable=False),
     sa.Column("finished_at", UtcDateTime),
-    # Milliseconds since 1970 by the database's own clock (``database_now_ms``), null while nobody holds it.
+    # Milliseconds since 1970 by the database's own clock (``database_now_ms``): until when its maker holds it, or, of a
+    # queued one, since when it is free. Null once it is final.
     sa.Column("lease_until", sa.BigInteger),
     sa.PrimaryKeyConstraint("id", name="pk_replies"),
     sa.UniqueConstraint("prompt_id", "try_number", name="uq_replies_prompt_id_try_number"),
     sa.ForeignKeyConstraint(["room_id"], ["rooms.id"], name="fk_replies_room_id_rooms"),
     sa.ForeignKeyConstraint(["prompt_id"], ["messages.id"], name="fk_replies_prompt_id_messages"),
     sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name="fk_replies_message_id_messages"),
-    sa.ForeignKeyConstraint(
-        ["asked_by"], ["users.id"], name="fk_replies_asked_by_users", ondelete="SET NULL"
-    ),
+    sa.ForeignKeyConstraint(["asked_by"], ["users.id"], name="fk_replies_asked_by_users", ondelete="SET NULL"),
     sa.CheckConstraint(
         _one_of("status", "queued", "running", "complete", "incomplete", "failed", "blocked", "cancelled"),
         name="ck_replies_status",
     ),
-    sa.CheckConstraint("(status = 'running') = (lease_until IS NOT NULL)", name="ck_replies_lease"),
+    sa.CheckConstraint("(status IN ('queued', 'running')) = (lease_until IS NOT NULL)", name="ck_replies_lease"),
 )
 # A prompt lies in one room, so this holds at most one unfinished reply for each prompt, and finds a room's as well.
 sa.Index(
@@ -225,9 +216,7 @@ sa.Index(
     postgresql_where=UNFINISHED,
     sqlite_where=UNFINISHED,
 )
-sa.Index(
-    "ix_replies_due", replies.c.created_at, replies.c.id, postgresql_where=UNFINISHED, sqlite_where=UNFINISHED
-)
+sa.Index("ix_replies_due", replies.c.created_at, replies.c.id, postgresql_where=UNFINISHED, sqlite_where=UNFINISHED)
 
 attempts = sa.Table(
     "attempts",

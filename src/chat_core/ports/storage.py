@@ -217,7 +217,7 @@ class Replies(Protocol):
     async def begin_attempt(self, attempt: Attempt) -> bool:
         """Store a request to a provider before it is made, and count it; says whether the epoch still runs.
 
-        Harmless to repeat: the reply's ``attempts`` becomes the attempt's number.
+        Harmless to repeat: the reply shows the attempt's number as its count, and its provider and model.
         """
 
     @abstractmethod

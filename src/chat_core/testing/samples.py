@@ -134,9 +134,7 @@ async def stored_member(
     return membership
 
 
-async def said(
-    uow: UnitOfWork, room: Room, user: User | None, content: str = "hello", **changes: Any
-) -> Message:
+async def said(uow: UnitOfWork, room: Room, user: User | None, content: str = "hello", **changes: Any) -> Message:
     """A message at the room's next place, stored."""
     async with uow() as tx:
         door = await tx.rooms.advance(room.id, user.id if user else UserId(uuid7()), at=MOMENT, messages=1)

@@ -2,6 +2,15 @@
 
 import pytest
 
+# The clauses are plain asserts; without this, a failing one would not say what it saw.
+pytest.register_assert_rewrite(
+    "chat_core.testing.storage_messages",
+    "chat_core.testing.storage_replies",
+    "chat_core.testing.storage_rooms",
+    "chat_core.testing.storage_transactions",
+    "chat_core.testing.storage_users",
+)
+
 from chat_core.ports.storage import UnitOfWork
 from chat_core.testing.storage_messages import MessageClauses
 from chat_core.testing.storage_replies import ReplyClauses

@@ -153,9 +153,7 @@ class MessageClauses:
         message = await said(uow, room, user)
         changed = message.edited("other", MOMENT + timedelta(microseconds=1))
         async with uow() as tx:
-            await tx.messages.save(
-                replace(changed, m_id="other", seq=99, created_at=MOMENT + timedelta(days=1))
-            )
+            await tx.messages.save(replace(changed, m_id="other", seq=99, created_at=MOMENT + timedelta(days=1)))
             await tx.commit()
         async with uow.read() as tx:
             assert await tx.messages.get(message.id) == changed
@@ -215,16 +213,12 @@ class MessageClauses:
                 forth: list[int] = []
                 more = True
                 while more:
-                    places, _, more = _seen(
-                        await tx.messages.page(room.id, limit, after=forth[-1] if forth else 0)
-                    )
+                    places, _, more = _seen(await tx.messages.page(room.id, limit, after=forth[-1] if forth else 0))
                     forth += places
                 back: list[int] = []
                 more = True
                 while more:
-                    places, more, _ = _seen(
-                        await tx.messages.page(room.id, limit, before=back[0] if back else 99)
-                    )
+                    places, more, _ = _seen(await tx.messages.page(room.id, limit, before=back[0] if back else 99))
                     back = places + back
             assert forth == back == [1, 2, 4, 5, 7, 8, 10]
 

@@ -8,6 +8,7 @@ import pytest
 
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, uuid7
 from chat_core.domain.reply import Attempt, Reply, ReplyStatus
+from chat_core.errors import Contention
 from chat_core.ports.storage import UnitOfWork
 from chat_core.testing.samples import (
     MOMENT,
@@ -289,7 +290,83 @@ class ReplyClauses:
         async with uow.read() as tx:
             assert list(await tx.replies.attempts(reply.id)) == bill
         stored = await _stored(uow, reply)
-        assert stored == replace(reply, attempts=len(bill))
+        last = bill[-1]
+        assert stored == replace(reply, attempts=len(bill), provider=last.provider, model=last.model)
+
+    async def test_an_attempt_that_is_stored_again_counts_once(self, uow: UnitOfWork) -> None:
+        """A maker that does not know whether its commit happened repeats it: insert where there is none, and set the
+        count to the attempt's number instead of adding to it."""
+        reply = await claimed(uow, await a_queued_reply(uow))
+        for _ in range(2):
+            async with uow() as tx:
+                assert await tx.replies.begin_attempt(_an_attempt(reply))
+                await tx.commit()
+        async with uow.read() as tx:
+            assert list(await tx.replies.attempts(reply.id)) == [_an_attempt(reply)]
+        stored = await _stored(uow, reply)
+        assert stored is not None
+        assert stored.attempts == 1
+
+    async def test_a_reply_is_handed_over_without_a_crash(self, uow: UnitOfWork) -> None:
+        """Released, it is queued and free at once; its next maker has a new epoch, and no crash is counted."""
+        reply = await claimed(uow, await a_queued_reply(uow))
+        async with uow() as tx:
+            assert not await tx.replies.release(reply.id, reply.epoch - 1)
+            assert await tx.replies.release(reply.id, reply.epoch)
+            await tx.commit()
+        next_one = await claimed(uow, reply)
+        assert (next_one.epoch, next_one.crashes, next_one.status) == (reply.epoch + 1, 0, ReplyStatus.RUNNING)
+        async with uow() as tx:
+            assert not await tx.replies.release(reply.id, reply.epoch)
+
+    async def test_a_wish_to_stop_stays_until_the_end(self, uow: UnitOfWork) -> None:
+        """It shows in what ``extend`` gives back, and among the running ones that are to stop; a final one has none."""
+        user = await stored_user(uow)
+        room = await stored_room(uow, user)
+        reply = await claimed(uow, await asked(uow, await said(uow, room, user)))
+        other = await claimed(uow, await asked(uow, await said(uow, room, user)))
+        async with uow() as tx:
+            await tx.replies.request_stop(reply.id)
+            await tx.commit()
+        async with uow() as tx:
+            assert list(await tx.replies.stopping(10)) == [reply.id]
+            renewed = await tx.replies.extend(reply.id, reply.epoch, 15)
+            assert renewed is not None
+            assert renewed.stop_requested
+            kept = await tx.replies.extend(other.id, other.epoch, 15)
+            assert kept is not None
+            assert not kept.stop_requested
+        await finished(uow, reply)
+        async with uow() as tx:
+            await tx.replies.request_stop(other.id)
+            assert list(await tx.replies.stopping(10)) == [other.id]
+
+    async def test_a_reply_that_was_queued_just_now_is_taken_to_be_on_its_way(self, uow: UnitOfWork) -> None:
+        """``due`` leaves it out where it is asked for those that wait for longer; an expired lease is always due."""
+        user = await stored_user(uow)
+        room = await stored_room(uow, user)
+        waiting = await asked(uow, await said(uow, room, user))
+        left = await claimed(uow, await asked(uow, await said(uow, room, user)), 0)
+        async with uow.read() as tx:
+            assert set(await tx.replies.due(10)) == {waiting.id, left.id}
+            assert list(await tx.replies.due(10, 3600)) == [left.id]
+
+    async def test_a_prompt_has_one_unfinished_reply(self, uow: UnitOfWork) -> None:
+        """Of two that try it again at once, the second gets ``Contention``: looking again, it finds the first one's."""
+        reply = await a_queued_reply(uow)
+        second = replace(reply, id=ReplyId(uuid7()), try_number=2)
+        async with uow() as tx:
+            with pytest.raises(Contention):
+                await tx.replies.add(second)
+        await finished(uow, await claimed(uow, reply))
+        async with uow() as tx:
+            with pytest.raises(Contention):
+                await tx.replies.add(replace(second, try_number=1))
+        async with uow() as tx:
+            await tx.replies.add(second)
+            await tx.commit()
+        async with uow.read() as tx:
+            assert await tx.replies.newest_for(reply.prompt_id) == second
 
     async def test_an_attempt_of_an_epoch_that_no_longer_runs_is_refused(self, uow: UnitOfWork) -> None:
         """Neither stored nor counted: queued, claimed by another, or final."""

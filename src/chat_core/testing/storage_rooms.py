@@ -80,9 +80,7 @@ class RoomClauses:
                 ),
             )
             door = await _door(uow, room, owner)
-            assert door == Door(
-                room=room, user_id=owner.id, membership=a_membership(room, owner, role=Role.OWNER)
-            )
+            assert door == Door(room=room, user_id=owner.id, membership=a_membership(room, owner, role=Role.OWNER))
         plain = await stored_room(uow, owner)
         door = await _door(uow, plain, owner)
         assert door is not None
@@ -93,9 +91,7 @@ class RoomClauses:
         ghost, room = a_user(), a_room(a_user())
         async with uow() as tx:
             with pytest.raises(NotAuthenticated):
-                await tx.rooms.add(
-                    replace(room, created_by=ghost.id), a_membership(room, ghost, role=Role.OWNER)
-                )
+                await tx.rooms.add(replace(room, created_by=ghost.id), a_membership(room, ghost, role=Role.OWNER))
         assert await _door(uow, room, ghost) is None
 
     async def test_creating_a_room_takes_no_place(self, uow: UnitOfWork) -> None:

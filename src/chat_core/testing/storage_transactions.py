@@ -106,9 +106,7 @@ class TransactionClauses:
         places = await asyncio.gather(*map(send, range(20)))
         assert sorted(place for place in places if place is not None) == list(range(1, 16))
         async with uow.read() as tx:
-            assert [message.seq for message in (await tx.messages.page(room.id, 50)).messages] == list(
-                range(1, 16)
-            )
+            assert [message.seq for message in (await tx.messages.page(room.id, 50)).messages] == list(range(1, 16))
             door = await tx.rooms.door(room.id, owner.id)
             assert door is not None
             assert (door.room.last_seq, door.room.message_count) == (15, 15)

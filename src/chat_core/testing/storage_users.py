@@ -74,9 +74,7 @@ class UserClauses:
             assert await tx.users.by_login("aNN") == user
             assert await tx.users.by_login("ann.lee@EXAMPLE.org") == user
 
-    async def test_a_password_hash_is_replaced_only_where_it_is_still_the_old_one(
-        self, uow: UnitOfWork
-    ) -> None:
+    async def test_a_password_hash_is_replaced_only_where_it_is_still_the_old_one(self, uow: UnitOfWork) -> None:
         """Of two that replace the same hash the second is told so, and changes nothing."""
         user = await stored_user(uow, password_hash="old")
         async with uow() as tx:

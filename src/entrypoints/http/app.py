@@ -14,16 +14,22 @@ from litestar.types import ControllerRouterHandler
 
 from chat_core.errors import ChatError
 from entrypoints.container import Container
-from entrypoints.http import accounts, chat, problems, rooms, system
+from entrypoints.http import accounts, chat, problems, replies, rooms, system
 from entrypoints.http.auth import actor
 from entrypoints.http.bodies import StrictRequest
 from entrypoints.http.injection import bridge
 from entrypoints.http.openapi import document
 from entrypoints.http.request_log import RequestLog
-from entrypoints.running import running
+from entrypoints.running import drains_first, running
 from entrypoints.version import VERSION
 
-ROUTES: list[ControllerRouterHandler] = [accounts.router, rooms.router, chat.router, system.system_router]
+ROUTES: list[ControllerRouterHandler] = [
+    accounts.router,
+    rooms.router,
+    chat.router,
+    replies.router,
+    system.system_router,
+]
 
 _INJECTED = (
     "settings",
@@ -44,6 +50,9 @@ _INJECTED = (
     "delete_message",
     "send_message",
     "await_reply",
+    "read_reply",
+    "stop_reply",
+    "retry_reply",
 )
 
 
@@ -60,7 +69,8 @@ def create_app(container: Container) -> RequestLog:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         async with running(container):
-            yield
+            with drains_first(container.draining(), settings.drain_delay):
+                yield
 
     app = Litestar(
         [*ROUTES, system.docs_router],

@@ -55,25 +55,34 @@ async def send_message(
     ] = None,
     prefer: Annotated[
         str | None,
-        HeaderParameter(name="Prefer", required=False, description="`wait=N`: wait at most N seconds (RFC 7240)."),
+        HeaderParameter(
+            name="Prefer",
+            required=False,
+            description="`wait=N`: wait at most N seconds; `respond-async`: not at all (RFC 7240).",
+        ),
     ] = None,
 ) -> Response[SentOut]:
-    """Store a message, wait for the AI's answer, and give back both.
+    """Store a message, wait for the AI's answer, and give back both; with `Prefer: respond-async`, do not wait.
 
     With an `m_id` (or an `Idempotency-Key`) the send is safe to repeat, for ever: a repeat gives back the same pair.
     """
     m_id = data.m_id if data.m_id is not None else idempotency_key(key)
     sent = await send_message(actor=actor, room_id=room_of(room_id), content=data.content, m_id=m_id)
+    wishes = preferences(prefer)
     answer = None
     if sent.reply is not None:
-        seconds = preferred_wait(preferences(prefer), settings.send_wait)
-        answer = await await_reply(reply_id=sent.reply.id, seconds=seconds)
+        seconds = 0.0 if "respond-async" in wishes else preferred_wait(wishes, settings.send_wait)
+        # One that was queued a moment ago is not looked at again for somebody who does not want to wait.
+        answer = (
+            Answer(reply=sent.reply, message=None)
+            if seconds == 0 and not sent.replayed
+            else await await_reply(reply_id=sent.reply.id, seconds=seconds)
+        )
+    headers = {"Idempotency-Replayed": "true"} if sent.replayed else {}
     pending = answer is not None and not answer.reply.final
-    return Response(
-        _body(sent, answer),
-        status_code=202 if pending else 200 if sent.replayed else 201,
-        headers={"Idempotency-Replayed": "true"} if sent.replayed else None,
-    )
+    if answer is not None and pending:
+        headers["Location"] = f"/replies/{answer.reply.id}"
+    return Response(_body(sent, answer), status_code=202 if pending else 200 if sent.replayed else 201, headers=headers)
 
 
 router = Router("/chat", route_handlers=[send_message], guards=[signed_in], security=SECURED, tags=["Chat"])

@@ -93,6 +93,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "MessageOut": _prompt,
     "MessagesOut": {"messages": [_prompt, _answer], "has_older": False, "has_newer": False},
     "ReplyOut": _reply,
+    "ReplyWithMessageOut": {**_reply, "message": _answer},
     "SentOut": {
         "message": "Messages sent successfully",
         "data": {"messages": {"user_message": _prompt, "ai_message": _answer}, "reply": _reply},

@@ -311,6 +311,16 @@ class ReplyOut(Struct, frozen=True):
         )
 
 
+class ReplyWithMessageOut(ReplyOut, frozen=True, kw_only=True):
+    message: Annotated[MessageOut | None, Meta(description="The AI's message, once there is one.")] = None
+
+    @classmethod
+    def with_message(cls, reply: replies.Reply, message: Message | None) -> "ReplyWithMessageOut":
+        out = ReplyOut.of(reply)
+        fields = {name: getattr(out, name) for name in ReplyOut.__struct_fields__}
+        return cls(**fields, message=MessageOut.of(message) if message else None)
+
+
 class MessagePairOut(Struct, frozen=True):
     user_message: MessageOut
     ai_message: MessageOut | None

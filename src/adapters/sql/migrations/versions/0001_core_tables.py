@@ -48,9 +48,7 @@ def upgrade() -> None:
         sa.CheckConstraint("ai_mode IN ('always', 'mention', 'off')", name="ck_rooms_ai_mode"),
         sa.CheckConstraint("visibility IN ('public', 'private')", name="ck_rooms_visibility"),
         sa.CheckConstraint("last_seq >= 0 AND message_count >= 0", name="ck_rooms_counters"),
-        sa.ForeignKeyConstraint(
-            ["created_by"], ["users.id"], name="fk_rooms_created_by_users", ondelete="SET NULL"
-        ),
+        sa.ForeignKeyConstraint(["created_by"], ["users.id"], name="fk_rooms_created_by_users", ondelete="SET NULL"),
         sa.PrimaryKeyConstraint("id", name="pk_rooms"),
     )
     op.create_index(
@@ -69,12 +67,8 @@ def upgrade() -> None:
         sa.Column("standing", sa.Text(), nullable=False),
         sa.CheckConstraint("role IN ('owner', 'member')", name="ck_memberships_role"),
         sa.CheckConstraint("standing IN ('active', 'left', 'removed')", name="ck_memberships_standing"),
-        sa.ForeignKeyConstraint(
-            ["room_id"], ["rooms.id"], name="fk_memberships_room_id_rooms", ondelete="CASCADE"
-        ),
-        sa.ForeignKeyConstraint(
-            ["user_id"], ["users.id"], name="fk_memberships_user_id_users", ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["room_id"], ["rooms.id"], name="fk_memberships_room_id_rooms", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_memberships_user_id_users", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("room_id", "user_id", name="pk_memberships"),
     )
     op.create_index("ix_memberships_user_id", "memberships", ["user_id", "room_id"])
@@ -97,9 +91,7 @@ def upgrade() -> None:
         sa.CheckConstraint("seq >= 1", name="ck_messages_seq"),
         sa.ForeignKeyConstraint(["reply_to"], ["messages.id"], name="fk_messages_reply_to_messages"),
         sa.ForeignKeyConstraint(["room_id"], ["rooms.id"], name="fk_messages_room_id_rooms"),
-        sa.ForeignKeyConstraint(
-            ["user_id"], ["users.id"], name="fk_messages_user_id_users", ondelete="SET NULL"
-        ),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_messages_user_id_users", ondelete="SET NULL"),
         sa.PrimaryKeyConstraint("id", name="pk_messages"),
         sa.UniqueConstraint("room_id", "seq", name="uq_messages_room_id_seq"),
         sa.UniqueConstraint("room_id", "user_id", "m_id", name="uq_messages_room_id_user_id_m_id"),
@@ -115,9 +107,7 @@ def upgrade() -> None:
         sa.CheckConstraint("seq >= 1", name="ck_log_entries_seq"),
         sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name="fk_log_entries_message_id_messages"),
         sa.ForeignKeyConstraint(["room_id"], ["rooms.id"], name="fk_log_entries_room_id_rooms"),
-        sa.ForeignKeyConstraint(
-            ["user_id"], ["users.id"], name="fk_log_entries_user_id_users", ondelete="SET NULL"
-        ),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_log_entries_user_id_users", ondelete="SET NULL"),
         sa.PrimaryKeyConstraint("room_id", "seq", name="pk_log_entries"),
     )
     op.create_table(
@@ -144,14 +134,12 @@ def upgrade() -> None:
         sa.Column("wasted_tokens", sa.BigInteger(), nullable=False),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("lease_until", sa.BigInteger(), nullable=True),
-        sa.CheckConstraint("(status = 'running') = (lease_until IS NOT NULL)", name="ck_replies_lease"),
+        sa.CheckConstraint("(status IN ('queued', 'running')) = (lease_until IS NOT NULL)", name="ck_replies_lease"),
         sa.CheckConstraint(
             "status IN ('queued', 'running', 'complete', 'incomplete', 'failed', 'blocked', 'cancelled')",
             name="ck_replies_status",
         ),
-        sa.ForeignKeyConstraint(
-            ["asked_by"], ["users.id"], name="fk_replies_asked_by_users", ondelete="SET NULL"
-        ),
+        sa.ForeignKeyConstraint(["asked_by"], ["users.id"], name="fk_replies_asked_by_users", ondelete="SET NULL"),
         sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name="fk_replies_message_id_messages"),
         sa.ForeignKeyConstraint(["prompt_id"], ["messages.id"], name="fk_replies_prompt_id_messages"),
         sa.ForeignKeyConstraint(["room_id"], ["rooms.id"], name="fk_replies_room_id_rooms"),

@@ -1,0 +1,40 @@
+"""``/replies``: following, stopping and retrying an answer."""
+
+from litestar import Router, get, post
+
+from chat_core.domain.user import Actor
+from chat_core.use_cases.replies import ReadReply, RetryReply, StopReply
+from entrypoints.http.auth import signed_in
+from entrypoints.http.injection import Use
+from entrypoints.http.openapi import SECURED, refusals
+from entrypoints.http.parameters import Id, reply_of
+from entrypoints.http.schemas import ReplyOut, ReplyWithMessageOut
+
+
+@get("/{reply_id:str}", responses=refusals(404), summary="Read a reply")
+async def read_reply(reply_id: Id, actor: Use[Actor], read_reply: Use[ReadReply]) -> ReplyWithMessageOut:
+    """The reply as it stands, with its message once there is one."""
+    answer = await read_reply(actor=actor, reply_id=reply_of(reply_id))
+    return ReplyWithMessageOut.with_message(answer.reply, answer.message)
+
+
+@post("/{reply_id:str}/stop", status_code=200, responses=refusals(404), summary="Stop a reply")
+async def stop_reply(reply_id: Id, actor: Use[Actor], stop_reply: Use[StopReply]) -> ReplyWithMessageOut:
+    """End it now, from any process; the text so far is kept. Harmless to repeat."""
+    answer = await stop_reply(actor=actor, reply_id=reply_of(reply_id))
+    return ReplyWithMessageOut.with_message(answer.reply, answer.message)
+
+
+@post("/{reply_id:str}/retry", status_code=202, responses=refusals(404, 409), summary="Try a reply again")
+async def retry_reply(reply_id: Id, actor: Use[Actor], retry_reply: Use[RetryReply]) -> ReplyOut:
+    """A new reply for the same prompt, where the newest one failed, was blocked or cancelled."""
+    return ReplyOut.of(await retry_reply(actor=actor, reply_id=reply_of(reply_id)))
+
+
+router = Router(
+    "/replies",
+    route_handlers=[read_reply, stop_reply, retry_reply],
+    guards=[signed_in],
+    security=SECURED,
+    tags=["Replies"],
+)
