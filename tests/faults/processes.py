@@ -73,8 +73,12 @@ class Process:
     def kill(self) -> None:
         """-9, to it and to all that it forked, as the kernel does when the machine's memory is gone."""
         self._to_all(signal.SIGKILL)
+        self.join()
+
+    def join(self, seconds: float = 10.0) -> None:
+        """Wait for its end where there is no event loop to wait in."""
         if self._popen is not None:
-            self._popen.wait(10)
+            self._popen.wait(seconds)
 
     def pause(self) -> None:
         self._to_all(signal.SIGSTOP)

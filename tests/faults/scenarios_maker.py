@@ -122,7 +122,7 @@ async def same_job(world: World, seed: int) -> Outcome:
         async with redis.Redis(port=system.redis.port) as client:
             await until(lambda: client.llen("dramatiq:replies"), 5, "the job is on the queue")
             [id_] = await client.lrange("dramatiq:replies", 0, -1)
-            job = json.loads(await client.hget("dramatiq:replies.msgs", id_))
+            job = json.loads(await client.hget("dramatiq:replies.msgs", id_) or "")
             for number in range(20):
                 copy = f"copy-{number}"
                 job["options"]["redis_message_id"] = job["message_id"] = copy

@@ -173,7 +173,7 @@ async def slow_for_all(world: World, seed: int) -> Outcome:
     async with world.system() as system:
         people = await system.people(4)
         rooms = await asyncio.gather(*(person.make_room() for person in people))
-        count, times = 60 if world.quick else 1000, asyncio.Semaphore(16)
+        count, times = 60 if world.quick else 1000, asyncio.Semaphore(8)
 
         async def one(number: int) -> Call:
             async with times:

@@ -19,5 +19,5 @@ def _with_bug(settings: Settings) -> Container:
 
 
 if __name__ == "__main__":
-    asgi.build_container = _with_bug
+    asgi.build_container = _with_bug  # type: ignore[attr-defined]
     sys.exit(cli.main())

@@ -177,10 +177,7 @@ class Postgres:
     def close(self) -> None:
         if self.process.running:
             self.process.send_signal(signal.SIGQUIT)
-            try:
-                os.waitpid(self.process.pid, 0)
-            except ChildProcessError:
-                pass
+            self.process.join()
         shutil.rmtree(self.directory, ignore_errors=True)
 
 

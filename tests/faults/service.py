@@ -72,8 +72,8 @@ class Api(Process):
 class Worker(Process):
     """One worker, with what it forks."""
 
-    def __init__(self, name: str, directory: Path, environ: Mapping[str, str], concurrency: int = 50) -> None:
-        command = [PYTHON, "-m", "entrypoints.cli", "worker", "--processes", "1", "--threads", str(concurrency)]
+    def __init__(self, name: str, directory: Path, environ: Mapping[str, str]) -> None:
+        command = [PYTHON, "-m", "entrypoints.cli", "worker"]
         super().__init__(name, command, directory / f"{name}.log", environment(environ))
 
 

@@ -5,7 +5,7 @@ Each wraps a ``UnitOfWork`` and breaks one promise of it:
 =========================  ============================================================================================
 ``seq-outside``            places are taken in a transaction of their own, so that what is undone leaves a hole
 ``lease-skipped``          a claim does not hold: any other maker takes the reply while it is being made
-``answer-before-commit``   ``commit`` returns before it was made, which happens a moment later
+``answer-before-commit``   ``commit`` returns before a message is stored, which happens a moment later
 ``event-dropped``          one in 1000 messages without an answer, and entries of the log, is not stored
                            (``event-dropped:50``: one in 50)
 =========================  ============================================================================================
@@ -16,7 +16,7 @@ Each wraps a ``UnitOfWork`` and breaks one promise of it:
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from itertools import count
@@ -84,7 +84,7 @@ class _Wrapped(UnitOfWork):
         return self.inner.read()
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[Transaction]:
+    async def _transaction(self) -> AsyncGenerator[Transaction]:
         async with self.inner() as tx:
             yield self.broken(tx)
 
@@ -138,7 +138,7 @@ class AnswerBeforeCommit(_Wrapped):
         self._late: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[Transaction]:
+    async def _transaction(self) -> AsyncGenerator[Transaction]:
         manager = self.inner()
         tx = _LateTransaction(await manager.__aenter__())
         try:
@@ -162,10 +162,25 @@ class AnswerBeforeCommit(_Wrapped):
 
 
 class _LateTransaction(_PassingTransaction):
-    committed = False
+    """Late where a message is stored: the rest is let pass, so that there are people and rooms to see it."""
+
+    def __init__(self, inner: Transaction) -> None:
+        super().__init__(inner)
+        self.holds_message = self.committed = False
+
+    @property
+    def messages(self) -> Messages:
+        return cast("Messages", _Overlaid(self.inner.messages, add=self._add))
+
+    async def _add(self, message: Message, fingerprint: bytes) -> None:
+        await self.inner.messages.add(message, fingerprint)
+        self.holds_message = True
 
     async def commit(self) -> None:
-        self.committed = True
+        if self.holds_message:
+            self.committed = True
+        else:
+            await self.inner.commit()
 
 
 class EventDropped(_Wrapped):
