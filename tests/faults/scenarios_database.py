@@ -96,13 +96,15 @@ async def deadlocks(world: World, seed: int) -> Outcome:
                 await connection.close()
 
         async def comes_and_goes(person: Person) -> None:
-            for turn in range(6):
+            for turn in range(2 if world.quick else 6):
                 await owner.call("POST", f"/rooms/{room}/members", {"username": person.name}, at=turn)
                 await person.call("DELETE", f"/rooms/{room}/members/{person.id}", at=turn + 1)
 
         crossing = [asyncio.create_task(crosswise()) for _ in range(2)]
         traffic = Traffic(people=people, rooms=[room], seed=seed)
-        await asyncio.gather(traffic.send(80, concurrency=6), *(comes_and_goes(person) for person in others))
+        await asyncio.gather(
+            traffic.send(30 if world.quick else 80, concurrency=6), *(comes_and_goes(person) for person in others)
+        )
         stop.set()
         await asyncio.gather(*crossing)
         await owner.read_all(room)

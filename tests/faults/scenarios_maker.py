@@ -61,7 +61,7 @@ async def in_the_call(world: World, seed: int) -> Outcome:
 
 @fault("F09", "kill -9 worker after commit, before ack", needs=(*_FAILPOINTS, *_WORKERS))
 async def before_ack(world: World, seed: int) -> Outcome:
-    async with world.system(first_maker={"CHAT_FAILPOINTS": "reply.before_ack=kill"}) as system:
+    async with world.system(workers=2, first_maker={"CHAT_FAILPOINTS": "reply.before_ack=kill"}) as system:
         alice, call = await _asked_of_the_first(system, f"f09-{seed}", f"killed before the ack {seed}")
         await system.service.workers[0].ended(20)
         system.service.workers[1].resume()
@@ -113,7 +113,7 @@ async def zombie(world: World, seed: int) -> Outcome:
 
 @fault("F11", "two workers get the same job, 20 times", needs=_WORKERS, is_quick=True)
 async def same_job(world: World, seed: int) -> Outcome:
-    async with world.system() as system:
+    async with world.system(workers=2) as system:
         alice = await system.person()
         room = await alice.make_room()
         for worker in system.service.workers:

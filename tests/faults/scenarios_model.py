@@ -16,7 +16,7 @@ from tests.faults.world import Stopwatch, System, World, finding
 
 async def _answers(system: System, prompts: Sequence[str], within: float = 60.0) -> tuple[Person, list[Call]]:
     """Every prompt in a room of its own, all at once; each send as it stands when its reply has its end."""
-    person = await system.person()
+    person = await system.person(f"asks-{len(system.recorder.calls)}-{prompts[0][2:5]}")
     rooms = await asyncio.gather(*(person.make_room() for _ in prompts))
     sends = [
         person.send(room, f"p{number}", text, at=number)
@@ -44,31 +44,41 @@ async def _still_answers(system: System, person: Person, seed: int) -> tuple[flo
     return watch.seconds, finding(call.reply_status == "complete", "the next reply is made", call)
 
 
-@fault("F30", "LLM 429 with and without Retry-After", is_quick=True)
+async def _too_many(system: System, seed: int) -> tuple[float, list[Finding]]:
+    prompts = [f"[[429:1]] {seed}", f"[[429:1:2]] told in a header {seed}", f"[[429:1:2:body]] told so {seed}"]
+    watch = Stopwatch()
+    _, calls = await _answers(system, prompts)
+    found = _ended(calls, "complete")
+    for prompt in prompts[1:]:
+        first, *more = (entry.at for entry in system.requests(prompt))
+        found += finding(more and more[0] - first >= 2, f"{prompt}: Retry-After is honoured", first, *more)
+    return watch.seconds, found
+
+
+@fault("F30", "LLM 429 with and without Retry-After")
 async def too_many(world: World, seed: int) -> Outcome:
     async with world.system(apis=1) as system:
-        prompts = [f"[[429:1]] {seed}", f"[[429:1:2]] told in a header {seed}", f"[[429:1:2:body]] told so {seed}"]
-        watch = Stopwatch()
-        _, calls = await _answers(system, prompts)
-        found = _ended(calls, "complete")
-        for prompt in prompts[1:]:
-            first, *more = (entry.at for entry in system.requests(prompt))
-            found += finding(more and more[0] - first >= 2, f"{prompt}: Retry-After is honoured", first, *more)
-        return await system.judge("F30", recovery=watch.seconds, bound=10, findings=found)
+        recovery, found = await _too_many(system, seed)
+        return await system.judge("F30", recovery=recovery, bound=10, findings=found)
 
 
-@fault("F31", "LLM 500, 502, 503, 529", is_quick=True)
+async def _server_errors(system: System, seed: int) -> tuple[float, list[Finding]]:
+    watch = Stopwatch()
+    passing = [f"[[{status}:1]] once {seed}" for status in (500, 502, 503, 529)]
+    lasting = [f"[[{status}]] for ever {seed}" for status in (500, 503)]
+    person, calls = await _answers(system, [*passing, *lasting])
+    found = _ended(calls[:4], "complete") + _ended(calls[4:], "failed", "provider-unavailable")
+    for prompt in lasting:
+        found += finding(len(system.requests(prompt)) == 3, f"{prompt}: three attempts", *system.requests(prompt))
+    _, more = await _still_answers(system, person, seed)
+    return watch.seconds, found + more
+
+
+@fault("F31", "LLM 500, 502, 503, 529")
 async def server_errors(world: World, seed: int) -> Outcome:
     async with world.system(apis=1) as system:
-        watch = Stopwatch()
-        passing = [f"[[{status}:1]] once {seed}" for status in (500, 502, 503, 529)]
-        lasting = [f"[[{status}]] for ever {seed}" for status in (500, 503)]
-        person, calls = await _answers(system, [*passing, *lasting])
-        found = _ended(calls[:4], "complete") + _ended(calls[4:], "failed", "provider-unavailable")
-        for prompt in lasting:
-            found += finding(len(system.requests(prompt)) == 3, f"{prompt}: three attempts", *system.requests(prompt))
-        _, more = await _still_answers(system, person, seed)
-        return await system.judge("F31", recovery=watch.seconds, bound=20, findings=found + more)
+        recovery, found = await _server_errors(system, seed)
+        return await system.judge("F31", recovery=recovery, bound=20, findings=found)
 
 
 @fault("F32", "LLM connect refused, no such host, no TLS, no answer to a connect")
@@ -129,24 +139,34 @@ async def silent_midway(world: World, seed: int) -> Outcome:
     return await _silent(world, "F34", f"[[hang@5]] {seed}")
 
 
-@fault("F35", "LLM cuts the connection, or ends without a reason", is_quick=True)
+async def _cut(system: System, seed: int) -> tuple[float, list[Finding]]:
+    prompts = [f"[[{marker}]] {seed}" for marker in ("cut@7", "end@7", "error@7", "cut@0", "end@0")]
+    person, calls = await _answers(system, prompts)
+    found = _ended(calls, "failed")
+    recovery, more = await _still_answers(system, person, seed)
+    return recovery, found + more
+
+
+@fault("F35", "LLM cuts the connection, or ends without a reason")
 async def cut(world: World, seed: int) -> Outcome:
     async with world.system(apis=1) as system:
-        prompts = [f"[[{marker}]] {seed}" for marker in ("cut@7", "end@7", "error@7", "cut@0", "end@0")]
-        person, calls = await _answers(system, prompts)
-        found = _ended(calls, "failed")
-        recovery, more = await _still_answers(system, person, seed)
-        return await system.judge("F35", recovery=recovery, bound=5, findings=found + more)
+        recovery, found = await _cut(system, seed)
+        return await system.judge("F35", recovery=recovery, bound=5, findings=found)
 
 
-@fault("F36", "LLM garbage", is_quick=True)
+async def _garbage(system: System, seed: int) -> tuple[float, list[Finding]]:
+    kinds = [f"{place}:{kind}" for place in (0, 3) for kind in ("html", "json", "utf8", "half", "types")]
+    person, calls = await _answers(system, [f"[[garbage@{kind}]] {seed}" for kind in kinds])
+    found = _ended(calls, "failed", "provider-bad-response", "provider-interrupted")
+    recovery, more = await _still_answers(system, person, seed)
+    return recovery, found + more
+
+
+@fault("F36", "LLM garbage")
 async def garbage(world: World, seed: int) -> Outcome:
     async with world.system(apis=1) as system:
-        kinds = [f"{place}:{kind}" for place in (0, 3) for kind in ("html", "json", "utf8", "half", "types")]
-        person, calls = await _answers(system, [f"[[garbage@{kind}]] {seed}" for kind in kinds])
-        found = _ended(calls, "failed", "provider-bad-response", "provider-interrupted")
-        recovery, more = await _still_answers(system, person, seed)
-        return await system.judge("F36", recovery=recovery, bound=5, findings=found + more)
+        recovery, found = await _garbage(system, seed)
+        return await system.judge("F36", recovery=recovery, bound=5, findings=found)
 
 
 @fault("F38", "LLM huge output, and a flood of tiny tokens")
@@ -191,3 +211,11 @@ async def slow_for_all(world: World, seed: int) -> Outcome:
         found += finding(ready == [200, 200], "the APIs are ready", ready)
         await system.settle(240)
         return await system.judge("F39", recovery=watch.seconds, bound=240, findings=found)
+
+
+async def all_at_once(world: World, seed: int) -> Outcome:
+    """What shows within seconds, on one system."""
+    async with world.system(apis=1) as system:
+        parts = await asyncio.gather(*(part(system, seed) for part in (_too_many, _server_errors, _cut, _garbage)))
+        found = [finding for _, findings in parts for finding in findings]
+        return await system.judge("F30-F36", findings=found)

@@ -47,7 +47,7 @@ async def _healthy_again(system: System, seed: int) -> float:
 
 @fault("F14", "Redis down", needs=_WORKERS)
 async def down(world: World, seed: int) -> Outcome:
-    async with world.system() as system:
+    async with world.system(workers=2) as system:
         await system.redis.stop()
         _, found = await _goes_on(system, seed, 60, "redis-down")
         await system.settle(60)
@@ -58,7 +58,7 @@ async def down(world: World, seed: int) -> Outcome:
 
 @fault("F15", "Redis hangs", needs=_WORKERS)
 async def hangs(world: World, seed: int) -> Outcome:
-    async with world.system() as system:
+    async with world.system(workers=2) as system:
         await system.redis_proxy.set(BlackHole())
         # The breaker is given what faults.md gives it to open; every send counts for the rest.
         sends, found = await _goes_on(system, seed, 150, "redis-hanging")
@@ -72,7 +72,7 @@ async def hangs(world: World, seed: int) -> Outcome:
 
 @fault("F16", "Redis restarts, empty", needs=_WORKERS, is_quick=True)
 async def emptied(world: World, seed: int) -> Outcome:
-    async with world.system() as system:
+    async with world.system(workers=2) as system:
         alice = await system.person()
         room = await alice.make_room()
         for worker in system.service.workers:
@@ -90,7 +90,7 @@ async def emptied(world: World, seed: int) -> Outcome:
 
 @fault("F18", "Redis maxmemory reached", needs=_WORKERS)
 async def full(world: World, seed: int) -> Outcome:
-    async with world.system(redis={"maxmemory": "4mb", "maxmemory_policy": "noeviction"}) as system:
+    async with world.system(workers=2, redis={"maxmemory": "4mb", "maxmemory_policy": "noeviction"}) as system:
         chance, number = random.Random(seed), 0
         while not (await system.redis.command("SET", f"junk-{number}", chance.randbytes(25_000).hex())).startswith(
             b"-OOM"

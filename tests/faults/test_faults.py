@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.faults import scenarios  # noqa: F401 - fills the table
+from tests.faults import scenarios, scenarios_model  # noqa: F401 - the first one fills the table
 from tests.faults.__main__ import play, why_not
 from tests.faults.outcomes import FAULTS, Fault
 from tests.faults.world import World
@@ -17,4 +17,9 @@ async def test_no_promise_is_broken(fault_world: World, fault: Fault):
     if why := why_not(fault):
         pytest.skip(why)
     outcome = await play(fault_world, fault, seed=1)
+    assert outcome.passed, "\n".join(map(str, outcome.findings))
+
+
+async def test_no_promise_is_broken_by_a_provider(fault_world: World):
+    outcome = await scenarios_model.all_at_once(fault_world, seed=1)
     assert outcome.passed, "\n".join(map(str, outcome.findings))

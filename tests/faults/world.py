@@ -33,7 +33,10 @@ def build_has(word: str) -> bool:
 
 @dataclass(slots=True)
 class World:
-    """What all scenarios of a run share. ``sends`` is how many the steady load makes."""
+    """What all scenarios of a run share. ``sends`` is how many the steady load makes.
+
+    A ``quick`` run has smaller loads, and workers only where a scenario is about them.
+    """
 
     sends: int = 10_000
     quick: bool = False
@@ -79,9 +82,10 @@ class World:
         """A system, running and healthy. ``workers`` and Redis are there where the build has them; ``redis`` are that
         server's options. ``each_api`` adds variables to the APIs in turn, ``first_maker`` to the first of the makers.
 
-        At its end nothing of it may be left. Raises ``AssertionError`` where something is.
+        At its end it is told to end, and nothing of it may be left. Raises ``AssertionError`` where something is. A
+        quick run kills it: its time is for the faults.
         """
-        count = self.workers if workers is None else workers
+        count = (0 if self.quick else self.workers) if workers is None else workers
         directory = Path(tempfile.mkdtemp(prefix="system-", dir=self.directory))
         async with AsyncExitStack() as stack:
             system = System(directory)
@@ -122,7 +126,8 @@ class World:
                 if start:
                     await system.service.start()
                 yield system
-                await system.service.stop()
+                if not self.quick:
+                    await system.service.stop()
             except Exception as error:
                 error.add_note("\n".join((*system.recorder.latest(), system.service.tails())))
                 raise
