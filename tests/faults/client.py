@@ -145,6 +145,13 @@ class Person:
                 return
             after = page.shown[-1][0]
 
+    async def reply(self, reply_id: str, *, at: int = 0) -> Call:
+        """How a reply stands."""
+        call = await self.call("GET", f"/replies/{reply_id}", at=at, kind="reply", seconds=15)
+        if call.outcome == "ok":
+            call.reply_id, call.reply_status = call.body["id"], call.body["status"]
+        return call
+
     async def answer_to(self, call: Call, *, at: int | None = None, within: float = 60.0) -> Call:
         """Repeat a send, at this process or at all in turn, until its reply has its end: it is in what comes back."""
         seen = [call]

@@ -11,7 +11,8 @@ from tests.faults.history import Call
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """``repeated`` of the sends are made twice at once, ``reads`` are as many reads for each send."""
+    """``repeated`` of the sends are made twice at once, ``reads`` are as many reads, of the
+    history and of the reply, for each send."""
 
     people: Sequence[Person]
     rooms: Sequence[str]
@@ -57,4 +58,6 @@ class Traffic:
         first, *_ = await asyncio.gather(*tries)
         if chance.random() < self.reads:
             await person.read(room, after=max(0, first.seq - 20), at=at + chance.randrange(len(person.urls)))
+            if first.reply_id:
+                await person.reply(first.reply_id, at=at + chance.randrange(len(person.urls)))
         return first
