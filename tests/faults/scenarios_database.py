@@ -204,3 +204,28 @@ async def locked(world: World, seed: int) -> Outcome:
             found += finding(call.seconds < 7, "locked out, it answers within 6 s", call.seconds, watch.seconds)
         recovery = await _answers_again(system, alice, room, f"f27-{seed}")
         return await system.judge("F27", recovery=recovery, bound=3, findings=found)
+
+
+@fault("F29", "SQLite: kill -9 under load (a full disk is not played)")
+async def killed_while_writing(world: World, seed: int) -> Outcome:
+    async with world.system(database="sqlite", apis=1, workers=0) as system:
+        people, rooms = await _two_people(system)
+        [api] = system.service.apis
+        going, slowest = True, 0.0
+        traffic = Traffic(people=people, rooms=rooms, seed=seed)
+        load = asyncio.create_task(traffic.send_while(lambda: going, concurrency=4))
+        for _ in range(2 if world.quick else 5):
+            before = system.recorder.keys
+            await until(lambda least=before + 15: system.recorder.keys >= least, 30, "the load goes on")  # type: ignore[misc]
+            api.kill()
+            api.start()
+            slowest = max(slowest, await api.ready())
+        going = False
+        calls = await load
+        for room in rooms:
+            await people[0].read_all(room)
+        with closing(sqlite3.connect(system.database_url.removeprefix("sqlite:///"))) as connection:
+            [[said]] = connection.execute("PRAGMA integrity_check").fetchall()
+        found = finding(said == "ok", f"the file is whole: {said}")
+        found += finding(all(call.outcome == "ok" for call in calls), "every send is acknowledged in the end")
+        return await system.judge("F29", recovery=slowest, bound=15, makers_lost=True, findings=found)
