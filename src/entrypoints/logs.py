@@ -4,6 +4,7 @@ import logging
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from typing import Any
 
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.msgspec import MsgspecFormatter
@@ -16,6 +17,10 @@ _FIELDS = ("levelname", "name", "message", "request_id", "exc_info")
 class _JsonLines(MsgspecFormatter):
     def formatTime(self, record: logging.LogRecord, _: str | None = None) -> str:  # noqa: N802 - logging's name
         return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        # uvicorn sends along each message a second time, for terminals with colours.
+        return {name: value for name, value in log_data.items() if value is not None and name != "color_message"}
 
 
 class _Text(logging.Formatter):

@@ -7,6 +7,7 @@ Storage Cheat Sheet (19 MiB, two passes, one lane).
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from threading import BoundedSemaphore
 from typing import TypeVar
 
 from passlib.context import CryptContext
@@ -32,8 +33,7 @@ class CryptContextPasswords(Passwords):
             bcrypt__rounds=12,
         )
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="passwords")
-        self._most = workers + waiting
-        self._pending = 0
+        self._places = BoundedSemaphore(workers + waiting)
 
     async def hash(self, password: str) -> str:
         return await self._slowly(lambda: str(self._context.hash(password)))
@@ -54,16 +54,12 @@ class CryptContextPasswords(Passwords):
         return Verdict(bool(right), new_hash)
 
     async def _slowly(self, work: Callable[[], T]) -> T:
-        if self._pending >= self._most:
+        if not self._places.acquire(blocking=False):
             raise ServerFull("Too many log-ins and sign-ups at once.", retry_after=2)
-        self._pending += 1
-        future = asyncio.get_running_loop().run_in_executor(self._workers, work)
-        # A caller that leaves does not stop the thread: the place is free when the work is done.
-        future.add_done_callback(self._done)
-        return await future
-
-    def _done(self, _: "asyncio.Future[T]") -> None:
-        self._pending -= 1
+        future = self._workers.submit(work)
+        # Of the thread's own future: a caller that leaves ends the wait, but not what the thread has begun.
+        future.add_done_callback(lambda _: self._places.release())
+        return await asyncio.wrap_future(future)
 
     def close(self) -> None:
         """Let the threads end."""

@@ -60,9 +60,11 @@ class RedisLine:
             self._tasks.append(asyncio.create_task(self._pulse()))
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while running := [task for task in self._tasks if not task.done()]:
+            # More than once: redis-py can turn a cancellation into an error of its own.
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running, timeout=0.2)
         self._tasks = []
         for client in (self._client, self._listener):
             with suppress(RedisError, OSError):

@@ -18,10 +18,12 @@ class MemoryPasswords(Passwords):
 
     async def verify(self, password: str, password_hash: str | None) -> Verdict:
         salt, _, digest = (password_hash or "").partition("$")
-        return Verdict(bool(digest) and secrets.compare_digest(digest, self._digest(salt, password)))
+        # As bytes, since texts that are not ASCII cannot be compared in constant time.
+        expected = self._digest(salt, password).encode()
+        return Verdict(secrets.compare_digest(digest.encode("utf-8", "replace"), expected))
 
     def _digest(self, salt: str, password: str) -> str:
-        return hashlib.sha256(f"{salt}{password}".encode()).hexdigest()
+        return hashlib.sha256(f"{salt}{password}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class MemoryTokens(Tokens):

@@ -27,7 +27,7 @@ class InProcessReplyQueue(ReplyQueue):
         self._backlog = backlog
         self._waiting: deque[ReplyId] = deque()
         self._known: set[ReplyId] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], ReplyId] = {}
         self._open = True
         self._room = asyncio.Event()
 
@@ -54,7 +54,7 @@ class InProcessReplyQueue(ReplyQueue):
 
     def _start(self, reply_id: ReplyId) -> None:
         task = asyncio.create_task(self._run(reply_id))
-        self._tasks.add(task)
+        self._tasks[task] = reply_id
         task.add_done_callback(self._done)
 
     async def _run(self, reply_id: ReplyId) -> None:
@@ -65,11 +65,9 @@ class InProcessReplyQueue(ReplyQueue):
         except Exception:
             # A task's exception has nobody to go to; the reply itself is due again when its lease is over.
             log.exception("making a reply failed", extra={"reply_id": str(reply_id)})
-        finally:
-            self._known.discard(reply_id)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._known.discard(self._tasks.pop(task))
         self._room.set()
         if self._waiting and self._open:
             self._start(self._waiting.popleft())
@@ -77,6 +75,7 @@ class InProcessReplyQueue(ReplyQueue):
     async def close(self, seconds: float) -> None:
         """Take nothing more, let what runs go on for up to ``seconds``, then cancel the rest."""
         self._open = False
+        self._known.difference_update(self._waiting)
         self._waiting.clear()
         self._room.set()
         if self._tasks:

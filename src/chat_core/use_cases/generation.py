@@ -52,6 +52,7 @@ class _Job:
     reply: Reply
     conversation: Conversation
     made: int
+    wasted: int
 
 
 class _NotOurs(Exception):
@@ -145,7 +146,7 @@ class GenerateReply:
         job = await self._claim(reply_id)
         if job is None:
             return
-        draft = _Draft(number=job.made)
+        draft = _Draft(number=job.made, wasted=job.wasted)
         making = asyncio.create_task(self._stream(job, draft))
         try:
             async with self.feed.watch(reply_id) as watch:
@@ -190,11 +191,11 @@ class GenerateReply:
         asked = conversation(
             await tx.messages.context(reply.room_id, prompt.seq, CONTEXT_MESSAGES),
             room.ai,
-            reply.id,
             seconds_left=min(self.timeout, (reply.deadline_at - at).total_seconds()),
             attempts=[f"{attempt.provider}:{attempt.model}" for attempt in earlier],
         )
-        return _Job(reply, asked, made=len(earlier))
+        wasted = sum((attempt.input_tokens or 0) + (attempt.output_tokens or 0) for attempt in earlier)
+        return _Job(reply, asked, made=len(earlier), wasted=wasted)
 
     # --- the model ---
 

@@ -1,9 +1,8 @@
 """What a model is asked: the room's system text and its latest messages, each a turn of its own."""
 
-import hashlib
+import secrets
 from collections.abc import Sequence
 
-from chat_core.domain.ids import ReplyId
 from chat_core.domain.message import Message, MessageKind
 from chat_core.domain.room import RoomAI
 from chat_core.ports.language_model import Conversation, Turn, TurnRole
@@ -15,19 +14,18 @@ CONTEXT_MESSAGES = 20
 def conversation(
     messages: Sequence[Message],
     ai: RoomAI,
-    reply_id: ReplyId,
     *,
     seconds_left: float,
     attempts: Sequence[str] = (),
 ) -> Conversation:
     """The conversation that ends with the prompt, the last of ``messages``.
 
-    Where several people talk, a part before each text names its author. That part begins with a mark made from the
-    reply's id, which did not exist when any of the texts was written: so no text can pass for such a part, even to a
-    model that sees the parts run together.
+    Where several people talk, a part before each text names its author. That part begins with a random mark, made
+    anew each time and after ``messages`` were read: nobody who wrote or edited one could know it, so no text can pass
+    for such a part, even to a model that sees the parts run together.
     """
     several = len({message.user_id for message in messages if message.kind is MessageKind.USER}) > 1
-    mark = hashlib.sha256(reply_id.bytes).hexdigest()[:12] if several else None
+    mark = secrets.token_hex(6) if several else None
     return Conversation(
         turns=tuple(_turn(message, mark) for message in messages),
         system=_system(ai.system_prompt, mark),
