@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from tests.faults.client import Person
@@ -25,14 +26,25 @@ class Traffic:
 
     async def send(self, sends: int, concurrency: int) -> list[Call]:
         """So many sends, ``concurrency`` at a time; what became of each."""
-        return await self._run(lambda number: number < sends, concurrency)
-
-    async def send_while(self, goes_on: Callable[[], bool], concurrency: int) -> list[Call]:
-        """Sends for as long as it goes on."""
-        return await self._run(lambda _: goes_on(), concurrency)
-
-    async def _run(self, goes_on: Callable[[int], bool], concurrency: int) -> list[Call]:
         settled: list[Call] = []
+        await self._run(lambda number: number < sends, concurrency, settled)
+        return settled
+
+    @asynccontextmanager
+    async def flowing(self, concurrency: int) -> AsyncGenerator[list[Call]]:
+        """Sends until the block is left, which then waits for the last of them. Gives what became of each."""
+        settled: list[Call] = []
+        flows = True
+        task = asyncio.create_task(self._run(lambda _: flows, concurrency, settled))
+        try:
+            yield settled
+            flows = False
+            await task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _run(self, goes_on: Callable[[int], bool], concurrency: int, settled: list[Call]) -> None:
         begun = 0
 
         async def one_after_another(stream: int) -> None:
@@ -45,7 +57,6 @@ class Traffic:
         async with asyncio.TaskGroup() as group:
             for stream in range(concurrency):
                 group.create_task(one_after_another(stream))
-        return settled
 
     async def _one(self, number: int, chance: random.Random) -> Call:
         person, room = chance.choice(self.people), chance.choice(self.rooms)

@@ -51,21 +51,16 @@ async def _two_people(system: System) -> tuple[list[Person], list[str]]:
 async def restarts(world: World, seed: int) -> Outcome:
     async with world.system() as system:
         people, rooms = await _two_people(system)
-        going = True
-        traffic = Traffic(people=people, rooms=rooms, seed=seed)
-        load = asyncio.create_task(traffic.send_while(lambda: going, concurrency=4))
         slowest = 0.0
-        for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
-            before = system.recorder.keys
-            await until(lambda least=before + 10: system.recorder.keys >= least, 20, "the load goes on")  # type: ignore[misc]
-            if how == signal.SIGKILL:
-                system.postgres.kill()
-            else:
-                await system.postgres.stop(how)
-            await system.postgres.start()
-            slowest = max(slowest, await _answers_again(system, people[0], rooms[0], f"f20-{seed}-{how}"))
-        going = False
-        calls = await load
+        async with Traffic(people=people, rooms=rooms, seed=seed).flowing(4) as calls:
+            for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+                await system.goes_on(10)
+                if how == signal.SIGKILL:
+                    system.postgres.kill()
+                else:
+                    await system.postgres.stop(how)
+                await system.postgres.start()
+                slowest = max(slowest, await _answers_again(system, people[0], rooms[0], f"f20-{seed}-{how}"))
         for number, room in enumerate(rooms):
             await people[0].read_all(room, at=number)
         found = finding(all(call.outcome == "ok" for call in calls), "every send is acknowledged in the end")
@@ -211,17 +206,13 @@ async def killed_while_writing(world: World, seed: int) -> Outcome:
     async with world.system(database="sqlite", apis=1, workers=0) as system:
         people, rooms = await _two_people(system)
         [api] = system.service.apis
-        going, slowest = True, 0.0
-        traffic = Traffic(people=people, rooms=rooms, seed=seed)
-        load = asyncio.create_task(traffic.send_while(lambda: going, concurrency=4))
-        for _ in range(2 if world.quick else 5):
-            before = system.recorder.keys
-            await until(lambda least=before + 15: system.recorder.keys >= least, 30, "the load goes on")  # type: ignore[misc]
-            api.kill()
-            api.start()
-            slowest = max(slowest, await api.ready())
-        going = False
-        calls = await load
+        slowest = 0.0
+        async with Traffic(people=people, rooms=rooms, seed=seed).flowing(4) as calls:
+            for _ in range(2 if world.quick else 5):
+                await system.goes_on(20)
+                api.kill()
+                api.start()
+                slowest = max(slowest, await api.ready())
         for room in rooms:
             await people[0].read_all(room)
         with closing(sqlite3.connect(system.database_url.removeprefix("sqlite:///"))) as connection:

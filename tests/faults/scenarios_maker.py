@@ -142,27 +142,22 @@ async def killed_again_and_again(world: World, seed: int) -> Outcome:
         rooms = await asyncio.gather(*(person.make_room() for person in people))
         kills, chance = 4 if world.quick else 8, random.Random(seed)
         traffic = Traffic(people=people, rooms=rooms, seed=seed, marker="[[slow:30]]")
-        going = True
-        load = asyncio.create_task(traffic.send_while(lambda: going, concurrency=8))
         slowest = 0.0
-        for _ in range(kills):
-            victim = chance.choice(system.service.makers)
-            before = system.recorder.keys
-            await until(lambda least=before + 20: system.recorder.keys >= least, 60, "the load goes on")  # type: ignore[misc]
-            victim.kill()
-            watch = Stopwatch()
-            victim.start()
-            await system.service.start()
-            slowest = max(slowest, watch.seconds)
-        going = False
-        calls = await load
+        async with traffic.flowing(8) as calls:
+            for _ in range(kills):
+                victim = chance.choice(system.service.makers)
+                await system.goes_on(20)
+                victim.kill()
+                watch = Stopwatch()
+                await system.service.start()
+                slowest = max(slowest, watch.seconds)
         for room in rooms:
             await people[0].read_all(room)
         found = finding(all(call.outcome == "ok" for call in calls), "every send is acknowledged", *calls[:3])
         found += await _poisonous(system, people[0], seed) if not world.quick else []
         watch = Stopwatch()
         await system.settle(60)
-        return await system.judge("F46", recovery=watch.seconds, bound=30, makers_lost=True, findings=found)
+        return await system.judge("F46", recovery=max(slowest, watch.seconds), bound=30, makers_lost=True, findings=found)
 
 
 async def _poisonous(system: System, person: Person, seed: int) -> list[Finding]:

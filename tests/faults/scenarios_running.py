@@ -8,7 +8,6 @@ from tests.faults.balancer import Balancer
 from tests.faults.client import Person
 from tests.faults.load import Traffic
 from tests.faults.outcomes import Outcome, fault, not_run
-from tests.faults.polling import until
 from tests.faults.world import World, finding
 
 _FAKETIME = (
@@ -30,17 +29,13 @@ async def rolling_restart(world: World, seed: int) -> Outcome:
             for number in range(4)
         ]
         rooms = await asyncio.gather(*(person.make_room() for person in people))
-        going, began = True, len(system.recorder.calls)
+        began, slowest = len(system.recorder.calls), 0.0
         traffic = Traffic(people=people, rooms=rooms, seed=seed, marker="[[slow:100]]", wait=True)
-        load = asyncio.create_task(traffic.send_while(lambda: going, concurrency=8))
-        slowest = 0.0
-        for process in system.service.processes:
-            before = len(system.recorder.calls)
-            await until(lambda least=before + 20: len(system.recorder.calls) >= least, 60, "the load goes on")  # type: ignore[misc]
-            slowest = max(slowest, await process.stop(40))
-            await system.service.start()
-        going = False
-        await load
+        async with traffic.flowing(8):
+            for process in system.service.processes:
+                await system.goes_on(20)
+                slowest = max(slowest, await process.stop(40))
+                await system.service.start()
         failed = [call for call in system.recorder.calls[began:] if call.outcome != "ok"]
         found = finding(not failed, f"no request fails ({len(failed)} did)", *failed[:10])
         return await system.judge("F43", recovery=slowest, bound=25, findings=found)

@@ -166,6 +166,15 @@ class System:
         what = f"the provider has {count} requests for {prompt or 'anything'}"
         return await until(lambda: len(self.requests(prompt)) >= count, seconds, what)
 
+    async def goes_on(self, calls: int, seconds: float = 60.0) -> None:
+        """Wait until so many more calls have ended well."""
+        before = sum(call.outcome == "ok" for call in self.recorder.calls)
+
+        def made() -> bool:
+            return sum(call.outcome == "ok" for call in self.recorder.calls) >= before + calls
+
+        await until(made, seconds, "the load goes on")
+
     async def settle(self, seconds: float = 60.0) -> float:
         """Wait until every reply has its end; says how long that took."""
 
