@@ -122,9 +122,7 @@ def _storage(database: Database, failpoints: "Failpoints | None", settings: Sett
     return failpoints.storage(uow) if failpoints else uow
 
 
-def _maker(
-    generate: generation.GenerateReply, failpoints: "Failpoints | None"
-) -> Callable[[ReplyId], Awaitable[None]]:
+def _maker(generate: generation.GenerateReply, failpoints: "Failpoints | None") -> Callable[[ReplyId], Awaitable[None]]:
     return failpoints.maker(generate) if failpoints else generate
 
 

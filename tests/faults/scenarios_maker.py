@@ -157,7 +157,9 @@ async def killed_again_and_again(world: World, seed: int) -> Outcome:
         found += await _poisonous(system, people[0], seed) if not world.quick else []
         watch = Stopwatch()
         await system.settle(60)
-        return await system.judge("F46", recovery=max(slowest, watch.seconds), bound=30, makers_lost=True, findings=found)
+        return await system.judge(
+            "F46", recovery=max(slowest, watch.seconds), bound=30, makers_lost=True, findings=found
+        )
 
 
 async def _poisonous(system: System, person: Person, seed: int) -> list[Finding]:
