@@ -43,8 +43,7 @@ class Api(Process):
     def __init__(self, name: str, directory: Path, environ: Mapping[str, str]) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        module = environ.get("FAULTS_API_MODULE", "entrypoints.cli")
-        command = [PYTHON, "-m", module, "serve", "--host", "127.0.0.1", "--port", str(self.port)]
+        command = [PYTHON, "-m", "entrypoints.cli", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
         super().__init__(name, command, directory / f"{name}.log", environment(environ))
 
     async def readiness(self) -> dict[str, Any]:

@@ -1,14 +1,12 @@
 """A service with a bug on purpose does not pass: each of the seeded bugs is seen by the check that is there for it."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.faults.load import Traffic
 from tests.faults.outcomes import Outcome
-from tests.faults.service import SOURCE
-from tests.faults.world import World, build_has
+from tests.faults.world import World
 
 pytestmark = [pytest.mark.faults, pytest.mark.postgres, pytest.mark.slow]
 
@@ -16,9 +14,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.postgres, pytest.mark.slow]
 async def _loaded(world: World, bug: str, traffic: dict[str, Any], sends: int, room_ai: dict[str, Any]) -> Outcome:
     """What the judge says of a short load with this bug in every process."""
     environ = {"CHAT_SEEDED_BUG": bug, "CHAT_TEST_BUILD": "1"}
-    if not build_has("seeded_bugs"):
-        root = Path(__file__).parents[2]
-        environ |= {"FAULTS_API_MODULE": "tests.faults.seeded", "PYTHONPATH": f"{SOURCE}:{root}"}
     async with world.system(environ=environ, workers=0) as system:
         people = await system.people(3)
         rooms = [await person.make_room(**room_ai) for person in people]

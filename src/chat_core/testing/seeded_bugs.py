@@ -14,9 +14,8 @@ Each wraps a ``UnitOfWork`` and breaks one promise of it:
 """
 
 import asyncio
-import os
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from itertools import count
@@ -260,9 +259,3 @@ def wrap(name: str, uow: UnitOfWork) -> UnitOfWork:
             return EventDropped(uow, int(every or 1000))
         case _:
             raise ValueError(f"CHAT_SEEDED_BUG should be one of {', '.join(NAMES)}")
-
-
-def seeded(uow: UnitOfWork, environ: Mapping[str, str] = os.environ) -> UnitOfWork:
-    """``uow`` as it is, or, in a test build, with the bug that CHAT_SEEDED_BUG names."""
-    name = environ.get("CHAT_SEEDED_BUG", "")
-    return wrap(name, uow) if name and environ.get("CHAT_TEST_BUILD") == "1" else uow
