@@ -187,8 +187,8 @@ class GenerateReply:
         if room is None or prompt is None or prompt.status is MessageStatus.DELETED or reply.stop_requested:
             await tx.replies.finish(reply.ended(ReplyStatus.CANCELLED, at, error_code="cancelled"))
             return None
-        if reply.crashes > CRASHES_MAX or at >= reply.deadline_at:
-            code = "poison" if reply.crashes > CRASHES_MAX else "expired"
+        if reply.crashes >= CRASHES_MAX or at >= reply.deadline_at:
+            code = "poison" if reply.crashes >= CRASHES_MAX else "expired"
             await tx.replies.finish(reply.ended(ReplyStatus.FAILED, at, error_code=code))
             return None
         earlier = await tx.replies.attempts(reply.id) if reply.attempts else ()
