@@ -16,7 +16,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python $(BIN)/python --py
 	--no-emit-index-url --no-annotate --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test check format lock clean
+.PHONY: help run setup test faults check format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,7 +27,10 @@ run: $(RUNTIME) ## start the service (PORT=8000 and HOST=127.0.0.1 unless you or
 setup: $(DEV) ## make the whole environment in .venv, for working on the project
 
 test: $(DEV) ## run the tests (ARGS="tests/unit -x" for some of them)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+faults: $(DEV) ## break everything that can break, and print the table (ARGS="--only F01,F14 --seeds 1")
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 check: $(DEV) ## formatting, lint, the rings, and types
 	$(BIN)/ruff format --check .

@@ -18,11 +18,14 @@ from adapters.queue.in_process import InProcessReplyQueue
 from adapters.sql import migrate
 from adapters.sql.engine import Database, Limits
 from adapters.sql.unit_of_work import SqlUnitOfWork
+from chat_core.domain.ids import ReplyId
 from chat_core.errors import StorageUnavailable
 from chat_core.ports.delivery import ReplyFeed, ReplyQueue
-from chat_core.ports.language_model import LanguageModel, ModelCheck
+from chat_core.ports.language_model import LanguageModel, NotableModel
+from chat_core.ports.storage import UnitOfWork
 from chat_core.use_cases import accounts, generation, messages, replies, rooms
-from entrypoints.health import Draining, Introduction, Part, Readiness
+from chat_core.use_cases.turns import RoomTurns
+from entrypoints.health import Draining, Part, Readiness
 from entrypoints.settings import Settings, SettingsError
 
 #: Failures in a row after which a model counts as down.
@@ -31,6 +34,7 @@ FAILURES_TILL_DOWN = 5
 if TYPE_CHECKING:
     from adapters.feed.pubsub import RedisLine
     from adapters.queue.remote import QueueWorker
+    from chat_core.testing.failpoints import Failpoints
 
 SchemaMismatch = migrate.SchemaMismatch
 
@@ -83,11 +87,10 @@ async def _check_workers(line: "RedisLine | None") -> Part:
     return Part("down", "no worker is heard of: replies are made in the API's processes")
 
 
-async def _check_model(model: LanguageModel, introduced: Introduction) -> Part:
-    """By how its last requests went, and by what it said of itself at the start: nobody is asked anything here."""
-    health = introduced.health
-    if health is not None and health.check not in (ModelCheck.OK, ModelCheck.UNREACHABLE, ModelCheck.UNKNOWN):
-        return Part("degraded", health.detail)
+async def _check_model(model: LanguageModel) -> Part:
+    """By how its last requests went: the provider is asked nothing here."""
+    if isinstance(model, NotableModel) and model.notice:
+        return Part("degraded", model.notice)
     if isinstance(model, Choice):
         failing = [name for name, record in model.health.items() if record.consecutive_failures]
         if failing:
@@ -100,6 +103,28 @@ async def _check_model(model: LanguageModel, introduced: Introduction) -> Part:
 
 def _offered(model: LanguageModel) -> frozenset[str]:
     return frozenset(model.offered) if isinstance(model, Choice) else frozenset()
+
+
+def _failpoints(settings: Settings) -> "Failpoints | None":
+    """For fault tests alone: a process that is not built for them does not look at the variable."""
+    if settings.environ.get("CHAT_TEST_BUILD") != "1" or "CHAT_FAILPOINTS" not in settings.environ:
+        return None
+    from chat_core.testing.failpoints import Failpoints
+
+    return Failpoints(settings.environ["CHAT_FAILPOINTS"])
+
+
+def _storage(database: Database, failpoints: "Failpoints | None", settings: Settings) -> UnitOfWork:
+    uow: UnitOfWork = SqlUnitOfWork(database)
+    if settings.environ.get("CHAT_TEST_BUILD") == "1" and "CHAT_SEEDED_BUG" in settings.environ:
+        from chat_core.testing.seeded_bugs import wrap
+
+        uow = wrap(settings.environ["CHAT_SEEDED_BUG"], uow)
+    return failpoints.storage(uow) if failpoints else uow
+
+
+def _maker(generate: generation.GenerateReply, failpoints: "Failpoints | None") -> Callable[[ReplyId], Awaitable[None]]:
+    return failpoints.maker(generate) if failpoints else generate
 
 
 def _line(settings: Settings) -> "RedisLine | None":
@@ -128,6 +153,10 @@ def _queue(local: InProcessReplyQueue, line: "RedisLine | None", settings: Setti
         return line.connected and (worker or line.has_workers)
 
     return RemoteReplyQueue(BellBroker(settings.redis_url, timeout=TIMEOUT), local, worked)
+
+
+def _tested_queue(queue: ReplyQueue, failpoints: "Failpoints | None") -> ReplyQueue:
+    return failpoints.queue(queue) if failpoints else queue
 
 
 def _close_queue(local: InProcessReplyQueue, queue: ReplyQueue) -> None:
@@ -164,7 +193,8 @@ class Container(containers.DeclarativeContainer):
     database = providers.Singleton(
         lambda settings: Database(settings.database_url, Limits(pool_size=settings.database_pool_size)), settings
     )
-    uow = providers.Singleton(SqlUnitOfWork, database)
+    failpoints = providers.Singleton(_failpoints, settings)
+    uow = providers.Singleton(_storage, database, failpoints, settings)
     open_storage = providers.Callable(_open_sql, database, settings)
     close_storage = providers.Callable(_close_sql, database)
 
@@ -175,7 +205,6 @@ class Container(containers.DeclarativeContainer):
     model = providers.Singleton(
         lambda settings: build(settings.llm, settings.environ, offered=settings.llm_offered), settings
     )
-    introduction = providers.Singleton(Introduction)
     #: Whether this process is a worker, and how many replies it makes at once.
     is_worker = providers.Object(False)
     concurrency = providers.Object(200)
@@ -184,12 +213,16 @@ class Container(containers.DeclarativeContainer):
     local_feed = providers.Singleton(MemoryReplyFeed)
     line = providers.Singleton(_line, settings)
     feed = providers.Singleton(_feed, local_feed, line)
+    turns = providers.Singleton(RoomTurns)
     generate_reply = providers.Singleton(
-        generation.GenerateReply, uow=uow, model=model, feed=feed, timeout=settings.provided.model_timeout
+        generation.GenerateReply, uow=uow, model=model, feed=feed, turns=turns, timeout=settings.provided.model_timeout
     )
-    local_queue = providers.Singleton(InProcessReplyQueue, generate_reply, concurrency=concurrency)
-    queue = providers.Singleton(_queue, local_queue, line, settings, is_worker)
-    close_queue = providers.Callable(_close_queue, local_queue, queue)
+    local_queue = providers.Singleton(
+        InProcessReplyQueue, providers.Singleton(_maker, generate_reply, failpoints), concurrency=concurrency
+    )
+    own_queue = providers.Singleton(_queue, local_queue, line, settings, is_worker)
+    queue = providers.Singleton(_tested_queue, own_queue, failpoints)
+    close_queue = providers.Callable(_close_queue, local_queue, own_queue)
     queue_worker = providers.Singleton(_queue_worker, local_queue, settings, threads)
 
     sign_up = providers.Singleton(accounts.SignUp, uow=uow, passwords=passwords)
@@ -203,7 +236,7 @@ class Container(containers.DeclarativeContainer):
     list_members = providers.Singleton(rooms.ListMembers, uow=uow)
     add_member = providers.Singleton(rooms.AddMember, uow=uow)
     remove_member = providers.Singleton(rooms.RemoveMember, uow=uow)
-    send_message = providers.Singleton(messages.SendMessage, uow=uow, queue=queue)
+    send_message = providers.Singleton(messages.SendMessage, uow=uow, queue=queue, turns=turns)
     list_messages = providers.Singleton(messages.ListMessages, uow=uow)
     edit_message = providers.Singleton(messages.EditMessage, uow=uow)
     delete_message = providers.Singleton(messages.DeleteMessage, uow=uow, feed=feed)
@@ -220,7 +253,7 @@ class Container(containers.DeclarativeContainer):
     check_database = providers.Callable(_check_sql, database)
     check_redis = providers.Callable(_check_redis, line)
     check_workers = providers.Callable(_check_workers, line)
-    check_model = providers.Callable(_check_model, model, introduction)
+    check_model = providers.Callable(_check_model, model)
     readiness = providers.Singleton(
         _readiness,
         draining,

@@ -6,19 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from chat_core.ports.language_model import ModelHealth
-
 State = Literal["ok", "degraded", "down"]
 
 #: How long sends that wait for an answer may go on waiting when the process was told to end, in seconds.
 PATIENCE = 8.0
-
-
-@dataclass(slots=True)
-class Introduction:
-    """What the model's provider said of it when the service started; ``None`` before that."""
-
-    health: ModelHealth | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 
 from chat_core.errors import Unavailable
-from chat_core.ports.language_model import CheckableModel, ClosableModel, LanguageModel, ModelCheck
+from chat_core.ports.language_model import ClosableModel, LanguageModel, NotableModel
 from entrypoints.container import Container
-from entrypoints.health import Draining, Introduction
+from entrypoints.health import Draining
 
 log = logging.getLogger("chat_api.start")
 
@@ -28,11 +28,12 @@ async def running(container: Container) -> AsyncIterator[None]:
     if line is not None:
         line.open(works=container.is_worker())
     model: LanguageModel = container.model()
+    if isinstance(model, NotableModel) and model.notice:
+        log.warning("%s", model.notice)
     tasks = [
         # The jitter keeps processes that were started together from looking in step.
         asyncio.create_task(_again_and_again(container.sweep_replies(), lambda: random.uniform(1.0, 2.0))),  # noqa: S311
         asyncio.create_task(_again_and_again(container.spread_stops(), lambda: 0.5)),
-        asyncio.create_task(_introduce(model, container.introduction())),
     ]
     try:
         yield
@@ -63,18 +64,6 @@ async def _again_and_again(work: Callable[[], Awaitable[object]], pause: Callabl
             away = True
         except Exception:
             log.exception("%s failed", type(work).__name__)
-
-
-async def _introduce(model: LanguageModel, introduction: Introduction) -> None:
-    if not isinstance(model, CheckableModel):
-        return
-    health = introduction.health = await model.check()
-    if health.check is ModelCheck.OK:
-        log.info("the model is ready: %s", health.detail)
-    elif health.check is ModelCheck.UNKNOWN:
-        log.info("whether the model is ready is not known: %s", health.detail)
-    else:
-        log.warning("the model is %s: %s", health.check, health.detail)
 
 
 @contextmanager

@@ -21,13 +21,13 @@ class SecretKeyError(ValueError):
     """A sentence that names the variable, and never the key."""
 
 
-def check_secret_key(name: str, key: str) -> None:
-    """Raise ``SecretKeyError`` where the key is short or well known."""
+def check_secret_key(name: str, key: str, shortest: int = SHORTEST) -> None:
+    """Raise ``SecretKeyError`` where the key is well known, or shorter than the hash that it keys (RFC 7518, 3.2)."""
     plain = re.sub(r"[^a-z0-9]", "", key.lower())
     if any(known in plain for known in WELL_KNOWN):
-        raise SecretKeyError(f"{name} is a well-known example: set it to at least {SHORTEST} random characters.")
-    if len(key.encode()) < SHORTEST:
-        raise SecretKeyError(f"{name} is too short: set it to at least {SHORTEST} random characters.")
+        raise SecretKeyError(f"{name} is a well-known example: set it to at least {shortest} random characters.")
+    if len(key.encode()) < shortest:
+        raise SecretKeyError(f"{name} is too short: set it to at least {shortest} random characters.")
 
 
 def kept_secret_key(database_url: str) -> str:

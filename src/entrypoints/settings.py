@@ -71,6 +71,7 @@ def load_settings(environ: Mapping[str, str], **given: object) -> Settings:
     debug = reader.flag("DEBUG", default=True)
     host = reader.text("HOST", "127.0.0.1")
     database_url = reader.text("DATABASE_URL", "sqlite:///./chat.db")
+    algorithm = reader.choice("ALGORITHM", "HS256", ALGORITHMS)
     settings = Settings(
         app_name=reader.text("APP_NAME", "Chat API"),
         debug=debug,
@@ -82,8 +83,8 @@ def load_settings(environ: Mapping[str, str], **given: object) -> Settings:
         database_pool_size=reader.number("DATABASE_POOL_SIZE", 10, 1, 200),
         auto_migrate=reader.flag("AUTO_MIGRATE", default=database_url.startswith("sqlite")),
         redis_url=reader.redis_url("REDIS_URL"),
-        secret_keys=reader.secret_keys(debug, database_url),
-        algorithm=reader.choice("ALGORITHM", "HS256", ALGORITHMS),
+        secret_keys=reader.secret_keys(debug, database_url, algorithm),
+        algorithm=algorithm,
         access_token_expire_minutes=reader.number("ACCESS_TOKEN_EXPIRE_MINUTES", 30, 1, 1440),
         llm=reader.text("LLM", DEFAULT_GEMINI if "GEMINI_API_KEY" in environ else ECHO),
         llm_offered=tuple(name.strip() for name in reader.text("LLM_OFFERED", "").split(",") if name.strip()),
@@ -188,13 +189,13 @@ class _Reader:
         wanted = "exact origins with commas between, such as https://chat.example.com, without a path and never *"
         return self._read(name, (), parse, wanted)
 
-    def secret_keys(self, debug: bool, database_url: str) -> tuple[str, ...]:
+    def secret_keys(self, debug: bool, database_url: str, algorithm: str) -> tuple[str, ...]:
         given = self._environ.get("SECRET_KEY")
         previous = [key.strip() for key in self._environ.get("SECRET_KEY_PREVIOUS", "").split(",") if key.strip()]
         try:
             for name, key in [("SECRET_KEY", given), *(("SECRET_KEY_PREVIOUS", key) for key in previous)]:
                 if key is not None:
-                    check_secret_key(name, key.strip())
+                    check_secret_key(name, key.strip(), int(algorithm.removeprefix("HS")) // 8)
             if given is None and not debug:
                 raise SecretKeyError(
                     "SECRET_KEY is not set: without DEBUG it must be, to at least 32 random characters, for example "

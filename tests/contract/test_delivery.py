@@ -1,14 +1,24 @@
 """Every adapter of the reply queue and the reply feed keeps the contract of its port."""
 
+import asyncio
+import json
+import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 
 import pytest
 
+from adapters.feed.pubsub import RedisLine, RedisReplyFeed
 from adapters.memory.delivery import MemoryReplyFeed
+from adapters.queue.broker import WORKER_TIMEOUT, BellBroker, client
 from adapters.queue.in_process import InProcessReplyQueue
+from adapters.queue.remote import QueueWorker, RemoteReplyQueue
 from chat_core.ports.delivery import ReplyFeed, ReplyQueue
-from chat_core.testing.delivery import Maker, ReplyFeedContract, ReplyQueueContract, a_reply
+from chat_core.testing.delivery import Maker, Outage, ReplyFeedContract, ReplyQueueContract, a_reply
 from chat_core.testing.models import Gate
+from tests.faults.servers import Missing, Valkey
 
 
 class TestInProcessReplyQueue(ReplyQueueContract):
@@ -24,6 +34,180 @@ class TestMemoryReplyFeed(ReplyFeedContract):
     @pytest.fixture
     def feed(self) -> ReplyFeed:
         return MemoryReplyFeed()
+
+
+def _missing(error: Missing) -> None:
+    if os.environ.get("CI"):
+        pytest.fail(f"no Valkey: {error}")
+    pytest.skip(f"no Valkey: {error}")
+
+
+@pytest.fixture
+async def valkey(tmp_path: Path) -> AsyncIterator[Valkey]:
+    try:
+        server = Valkey(tmp_path)
+    except Missing as error:
+        _missing(error)
+        raise
+    await server.start()
+    yield server
+    await server.stop()
+
+
+def url_of(valkey: Valkey) -> str:
+    return f"redis://127.0.0.1:{valkey.port}/0"
+
+
+@asynccontextmanager
+async def away(valkey: Valkey) -> AsyncIterator[None]:
+    valkey.kill()
+    yield
+    await valkey.start()
+
+
+@asynccontextmanager
+async def working(valkey: Valkey, maker: Maker, concurrency: int = 200) -> AsyncIterator[QueueWorker]:
+    """A worker's side of the queue, in this process."""
+    local = InProcessReplyQueue(maker, concurrency=concurrency)
+    worker = QueueWorker(BellBroker(url_of(valkey), timeout=WORKER_TIMEOUT), local.take, threads=2)
+    await worker.open()
+    yield worker
+    await worker.close(2)
+    await local.close(10)
+
+
+@pytest.mark.redis
+class TestRemoteReplyQueue(ReplyQueueContract):
+    @pytest.fixture
+    def outage(self, valkey: Valkey) -> Outage:
+        return partial(away, valkey)
+
+    @pytest.fixture
+    async def queue(self, valkey: Valkey, maker: Maker) -> AsyncIterator[RemoteReplyQueue]:
+        nobody = InProcessReplyQueue(Maker())
+        queue = RemoteReplyQueue(BellBroker(url_of(valkey), timeout=0.2), nobody, lambda: True, again=0.0)
+        async with working(valkey, maker):
+            yield queue
+        queue.close()
+        await nobody.close(10)
+
+
+@pytest.mark.redis
+async def test_with_redis_healthy_each_reply_starts_in_the_actor_once(valkey: Valkey):
+    maker, elsewhere = Maker(), Maker()
+    here = InProcessReplyQueue(elsewhere)
+    queue = RemoteReplyQueue(BellBroker(url_of(valkey), timeout=5.0), here, lambda: True)
+    replies = [a_reply() for _ in range(50)]
+    async with working(valkey, maker, concurrency=3) as worker:
+        for reply_id in replies * 2:
+            await queue.put(reply_id)
+        await maker.has_made(*replies)
+        assert worker.started == 50
+    assert set(maker.made.values()) == {1}
+    assert not elsewhere.made
+    queue.close()
+    await here.close(10)
+
+
+@pytest.mark.redis
+async def test_the_queue_holds_the_reply_s_id_and_nothing_else(valkey: Valkey):
+    here = InProcessReplyQueue(Maker())
+    queue = RemoteReplyQueue(BellBroker(url_of(valkey), timeout=5.0), here, lambda: True)
+    reply_id = a_reply()
+    await queue.put(reply_id)
+    with client(url_of(valkey), timeout=5) as redis:
+        messages = [json.loads(text) for text in redis.hvals("dramatiq:replies.msgs")]
+    assert [(message["args"], message["kwargs"]) for message in messages] == [([str(reply_id)], {})]
+    queue.close()
+    await here.close(10)
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("why", ["Redis is away", "nobody works"])
+async def test_where_the_queue_is_no_use_the_reply_is_made_here(valkey: Valkey, why: str):
+    maker = Maker()
+    here = InProcessReplyQueue(maker)
+    queue = RemoteReplyQueue(BellBroker(url_of(valkey), timeout=0.2), here, lambda: why != "nobody works")
+    if why == "Redis is away":
+        valkey.kill()
+    first, second = a_reply(), a_reply()
+    await queue.put(first)
+    await queue.put(second)
+    await maker.has_made(first, second)
+    queue.close()
+    await here.close(10)
+
+
+def heard(line: RedisLine) -> bool:
+    return line.connected
+
+
+def counts(line: RedisLine) -> bool:
+    return line.has_workers
+
+
+async def line_to(valkey: Valkey, *, works: bool = False) -> RedisLine:
+    line = RedisLine(url_of(valkey))
+    line.open(works=works)
+    async with asyncio.timeout(10):
+        while not line.connected:  # noqa: ASYNC110 - a hint, without an event of its own
+            await asyncio.sleep(0.005)
+    return line
+
+
+@pytest.mark.redis
+class TestRedisReplyFeed(ReplyFeedContract):
+    @pytest.fixture
+    def outage(self, valkey: Valkey) -> Outage:
+        return partial(away, valkey)
+
+    @pytest.fixture
+    async def feed(self, valkey: Valkey) -> AsyncIterator[ReplyFeed]:
+        line = await line_to(valkey)
+        yield RedisReplyFeed(MemoryReplyFeed(), line)
+        await line.close()
+
+    @pytest.fixture
+    async def elsewhere(self, valkey: Valkey) -> AsyncIterator[ReplyFeed]:
+        line = await line_to(valkey)
+        yield RedisReplyFeed(MemoryReplyFeed(), line)
+        await line.close()
+
+
+@pytest.mark.redis
+async def test_the_line_finds_redis_again_by_itself(valkey: Valkey):
+    line, other = await line_to(valkey), await line_to(valkey)
+    async with asyncio.timeout(20):
+        async with away(valkey):
+            while heard(line):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        while not (heard(line) and heard(other)):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        reply_id = a_reply()
+        feed = RedisReplyFeed(MemoryReplyFeed(), line)
+        async with feed.watch(reply_id) as watch:
+            await RedisReplyFeed(MemoryReplyFeed(), other).announce(reply_id)
+            await watch.wait(3600)
+    await line.close()
+    await other.close()
+
+
+@pytest.mark.redis
+async def test_a_worker_that_falls_silent_is_not_counted_on(valkey: Valkey):
+    now = 0.0
+    listener = RedisLine(url_of(valkey), monotonic=lambda: now)
+    assert counts(listener)  # taken for granted, until there was time to hear of one
+    now = 6.0
+    assert not counts(listener)
+    listener.open(works=False)
+    worker = await line_to(valkey, works=True)
+    async with asyncio.timeout(10):
+        while not counts(listener):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    await worker.close()
+    now = 12.0
+    assert not counts(listener)
+    await listener.close()
 
 
 async def test_no_more_are_made_at_once_than_was_said():

@@ -321,7 +321,7 @@ async def test_a_maker_that_hears_of_its_lost_lease_closes_the_models_stream(new
 
 async def test_a_reply_that_kills_its_makers_is_given_up(new_world: NewWorld):
     # Each of these makers hangs, as one that was killed does for those who look from outside.
-    gates = [Gate() for _ in range(4)]
+    gates = [Gate() for _ in range(3)]
     world = new_world(*([BEGINS, gate, STOP] for gate in gates), held=True)
     _, room, reply = await asked(world)
     for crashes, gate in enumerate(gates):
@@ -330,8 +330,8 @@ async def test_a_reply_that_kills_its_makers_is_given_up(new_world: NewWorld):
         assert (await world.reply(reply.id)).crashes == crashes
         world.clock.let_pass(16)
     given_up = await world.make(reply)
-    assert (given_up.status, given_up.error_code, given_up.crashes) == (ReplyStatus.FAILED, "poison", 4)
-    assert len(world.model.asked) == 4
+    assert (given_up.status, given_up.error_code, given_up.crashes) == (ReplyStatus.FAILED, "poison", 3)
+    assert len(world.model.asked) == 3
     assert await world.texts(room) == ["hi"]
 
 

@@ -10,7 +10,7 @@ import pytest
 from entrypoints.secret_key import kept_secret_key
 from entrypoints.settings import Settings, SettingsError, load_settings, read_environ
 
-SECRET = "r4nd0m-r4nd0m-r4nd0m-r4nd0m-r4nd0m-r4nd0m"
+SECRET = "a-key-of-tests-" + "0123456789" * 5
 
 
 @pytest.fixture(autouse=True)

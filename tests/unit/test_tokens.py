@@ -18,7 +18,7 @@ from tests.clocks import TimeOfDay
 
 # 64 bytes, so that the key is long enough for each algorithm.
 KEY, OLD_KEY, FOREIGN_KEY = Key("k" * 64), Key("o" * 64), Key("f" * 64)
-CLAIMS = Claims(user_id=UserId(uuid4()), session_id=uuid4())
+CLAIMS = Claims(user_id=UserId(UUID(int=1)), session_id=UUID(int=2))
 NAMES = ("exp", "iat", "nbf", "sub", "jti", "sid", "aud", "iss")
 
 

@@ -81,6 +81,11 @@ class Chain(LanguageModel):
                 return ModelHealth(check=ModelCheck.OK, detail=detail)
         return found
 
+    @property
+    def notice(self) -> str | None:
+        """That of the model which is asked first."""
+        return self._models[0].notice
+
     async def aclose(self) -> None:
         for model in self._models:
             await model.aclose()

@@ -45,6 +45,10 @@ class Choice(LanguageModel):
     async def check(self) -> ModelHealth:
         return await self._own.check()
 
+    @property
+    def notice(self) -> str | None:
+        return self._own.notice
+
     async def aclose(self) -> None:
         for chain in self._by_name.values():
             await chain.aclose()

@@ -40,8 +40,12 @@ class Echo(LanguageModel):
         whole = len(given) == len(words)
         yield End(reason=FinishReason.STOP if whole else FinishReason.LENGTH, usage=usage)
 
+    @property
+    def notice(self) -> str:
+        return "The answers are echoes: set LLM for those of an AI"
+
     async def check(self) -> ModelHealth:
-        return ModelHealth(check=ModelCheck.NO_AI, detail="The answers are echoes: set LLM for those of an AI")
+        return ModelHealth(check=ModelCheck.NO_AI, detail=self.notice)
 
 
 def create(model: str, environ: Mapping[str, str], /) -> Echo:

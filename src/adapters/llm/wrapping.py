@@ -10,6 +10,7 @@ from chat_core.ports.language_model import (
     LanguageModel,
     ModelCheck,
     ModelHealth,
+    NotableModel,
     ReplyPart,
 )
 
@@ -24,6 +25,10 @@ class Wrapper(LanguageModel):
         if isinstance(self._inner, CheckableModel):
             return await self._inner.check()
         return ModelHealth(check=ModelCheck.UNKNOWN, detail="this provider's adapter has no way to ask")
+
+    @property
+    def notice(self) -> str | None:
+        return self._inner.notice if isinstance(self._inner, NotableModel) else None
 
     async def aclose(self) -> None:
         if isinstance(self._inner, ClosableModel):

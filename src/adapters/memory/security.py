@@ -34,6 +34,8 @@ class MemoryTokens(Tokens):
         self._issued: dict[str, tuple[float, Claims]] = {}
 
     def issue(self, claims: Claims) -> AccessToken:
+        now = self._monotonic()
+        self._issued = {text: issued for text, issued in self._issued.items() if issued[0] > now}
         text = secrets.token_urlsafe(24)
         self._issued[text] = (self._monotonic() + self._lifetime, claims)
         return AccessToken(text=text, expires_in=self._lifetime)

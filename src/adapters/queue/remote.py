@@ -21,14 +21,15 @@ TIMEOUT = 0.2
 #: After a failure Redis is left alone for this long, in seconds.
 BREAK = 1.0
 #: A reply that still waits is put on the queue again after this long, in seconds: the queue may have been lost.
-AGAIN = 8.0
+AGAIN = 5.0
 
 
 class RemoteReplyQueue(ReplyQueue):
     """Puts a reply's id, and nothing else, on the workers' queue; on ``otherwise`` where that is no use.
 
     That is so while ``worked`` says that no worker is heard of, and for a second after Redis failed a call: then this
-    process makes due replies itself, and the sender waits for Redis no longer than once.
+    process makes due replies itself, and the sender waits for Redis no longer than once. The same reply is put on the
+    queue no more often than every ``again`` seconds.
     """
 
     def __init__(
@@ -37,9 +38,11 @@ class RemoteReplyQueue(ReplyQueue):
         otherwise: ReplyQueue,
         worked: Callable[[], bool],
         *,
+        again: float = AGAIN,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._broker = broker
+        self._again = again
         self._otherwise = otherwise
         self._worked = worked
         self._monotonic = monotonic
@@ -66,7 +69,7 @@ class RemoteReplyQueue(ReplyQueue):
         """Whether it was put there a moment ago; else notes that it is now. The sweep asks for each reply that waits,
         again and again: the queue must not fill with copies."""
         now = self._monotonic()
-        while self._enqueued and next(iter(self._enqueued.values())) < now - AGAIN:
+        while self._enqueued and next(iter(self._enqueued.values())) < now - self._again:
             self._enqueued.popitem(last=False)
         if reply_id in self._enqueued:
             return True

@@ -14,7 +14,8 @@ M_ID_PATTERN = r"^[A-Za-z0-9_:.-]{1,128}$"
 AI_NAME = "AI Assistant"
 DELETED_NAME = "Deleted user"
 
-_MENTION = re.compile(r"(?<![\w@.])@ai(?![\w-])", re.IGNORECASE)
+# Not by IGNORECASE: that would take the Turkish dotless i for one, too.
+_MENTION = re.compile(r"(?<![\w@.])@[aA][iI](?![\w-])")
 
 
 class MessageKind(StrEnum):
@@ -57,6 +58,15 @@ class Message:
         return replace(self, content="", status=MessageStatus.DELETED, edited_at=at)
 
 
+def is_unicode(text: str) -> bool:
+    """Whether the text can be written down in UTF-8: Python's own strings may hold halves of surrogate pairs."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_content(content: str) -> str:
     """The text as it is, or ``Invalid``: 1 to 32,000 characters, not blank, no NUL."""
     if not 1 <= len(content) <= CONTENT_MAX:
@@ -65,6 +75,8 @@ def check_content(content: str) -> str:
         raise Invalid.at("/content", "must not be blank")
     if "\x00" in content:
         raise Invalid.at("/content", "must not hold a NUL character")
+    if not is_unicode(content):
+        raise Invalid.at("/content", "must be Unicode text, without halves of surrogate pairs")
     return content
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from chat_core.domain.ids import MessageId, RoomId, UserId
+from chat_core.domain.message import is_unicode
 from chat_core.errors import Fault, Forbidden, Invalid, NotFound
 
 NAME_MAX = 100
@@ -86,8 +87,8 @@ class Room:
         for pointer, text, least, most in texts:
             if not least <= len(text) <= most:
                 faults.append(Fault(pointer, f"must have {least} to {most} characters"))
-            elif "\x00" in text:
-                faults.append(Fault(pointer, "must not hold a NUL character"))
+            elif "\x00" in text or not is_unicode(text):
+                faults.append(Fault(pointer, "must be Unicode text without a NUL character"))
         if not self.name.strip():
             faults.append(Fault("/name", "must not be blank"))
         if self.ai.temperature is not None and not 0 <= self.ai.temperature <= TEMPERATURE_MAX:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from chat_core.domain.ids import UserId
+from chat_core.domain.message import is_unicode
 from chat_core.errors import Fault, Invalid
 
 USERNAME_PATTERN = r"^[A-Za-z0-9_.-]{3,32}$"
@@ -47,11 +48,11 @@ def check_sign_up(username: str, email: str, password: str) -> None:
         faults.append(Fault("/username", "must be 3 to 32 ASCII letters, digits, '_', '-' or '.'"))
     elif re.sub(r"[_.-]", "", username).lower() in RESERVED_NAMES:
         faults.append(Fault("/username", "is reserved"))
-    if len(email) > EMAIL_MAX or not re.fullmatch(EMAIL_PATTERN, email):
+    if len(email) > EMAIL_MAX or not re.fullmatch(EMAIL_PATTERN, email) or not is_unicode(email):
         faults.append(Fault("/email", "must be an e-mail address"))
     if not PASSWORD_MIN <= len(password) <= PASSWORD_MAX:
         faults.append(Fault("/password", f"must have {PASSWORD_MIN} to {PASSWORD_MAX} characters"))
-    elif "\x00" in password:
-        faults.append(Fault("/password", "must not hold a NUL character"))
+    elif "\x00" in password or not is_unicode(password):
+        faults.append(Fault("/password", "must be Unicode text without a NUL character"))
     if faults:
         raise Invalid(faults=faults)

@@ -14,7 +14,8 @@ class ReplyQueue(Protocol):
     async def put(self, reply_id: ReplyId) -> None:
         """Ask for this reply to be made, soon, once or more than once: the claim decides who makes it.
 
-        Never raises: where the queue is away, the reply stays due in the storage.
+        Returns before it is made. One that was made, or failed to be, can be put again. Never raises: where the queue
+        is away, the reply stays due in the storage.
         """
 
 
@@ -24,7 +25,7 @@ class Watch(Protocol):
     @abstractmethod
     async def wait(self, seconds: float) -> None:
         """Return when the reply is announced, or was since the watch began or last returned; or after ``seconds``;
-        or earlier for no reason. Then look at the row."""
+        or earlier for no reason. Then look at the row. A wait that is cancelled loses no news."""
 
 
 class ReplyFeed(Protocol):

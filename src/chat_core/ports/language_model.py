@@ -152,6 +152,17 @@ class CheckableModel(Protocol):
 
 
 @runtime_checkable
+class NotableModel(Protocol):
+    """A language model that people should know something of before they ask it: that it is no AI, for one."""
+
+    @property
+    @abstractmethod
+    def notice(self) -> str | None:
+        """A sentence for the log and for readiness, by which nobody is asked anything; ``None``: nothing to say."""
+        ...
+
+
+@runtime_checkable
 class ClosableModel(Protocol):
     """A language model that holds connections."""
 

@@ -13,7 +13,7 @@ from typing import cast
 from chat_core.domain.ids import MessageId, ReplyId, utc_now, uuid7
 from chat_core.domain.message import AI_NAME, Message, MessageKind, MessageStatus, fingerprint
 from chat_core.domain.reply import CRASHES_MAX, Attempt, Reply, ReplyStatus
-from chat_core.errors import ModelError, Unavailable
+from chat_core.errors import ModelError, ModelTimedOut, Unavailable
 from chat_core.ports.delivery import ReplyFeed, Watch
 from chat_core.ports.language_model import (
     AttemptBegins,
@@ -29,6 +29,7 @@ from chat_core.ports.language_model import (
 from chat_core.ports.storage import Transaction, UnitOfWork
 from chat_core.use_cases.prompts import CONTEXT_MESSAGES, conversation
 from chat_core.use_cases.transactions import again_on_contention
+from chat_core.use_cases.turns import RoomTurns
 
 log = logging.getLogger(__name__)
 
@@ -138,6 +139,7 @@ class GenerateReply:
     uow: UnitOfWork
     model: LanguageModel
     feed: ReplyFeed
+    turns: RoomTurns
     lease: float = 15.0
     timeout: float = 300.0
     now: Callable[[], datetime] = utc_now
@@ -152,11 +154,13 @@ class GenerateReply:
             async with self.feed.watch(reply_id) as watch:
                 state = await self._guard(job.reply, making, watch)
             await _put_away(making)
-            if state is not _Makes.LOST:
+            if state is _Makes.LOST:
+                await self._abandon(draft)
+            else:
                 await self._end(job.reply, draft, making, state)
         except asyncio.CancelledError:
             await _put_away(making)
-            await self._release(job.reply)
+            await self._release(job.reply, draft)
             raise
         finally:
             await self.feed.announce(reply_id)
@@ -183,8 +187,8 @@ class GenerateReply:
         if room is None or prompt is None or prompt.status is MessageStatus.DELETED or reply.stop_requested:
             await tx.replies.finish(reply.ended(ReplyStatus.CANCELLED, at, error_code="cancelled"))
             return None
-        if reply.crashes > CRASHES_MAX or at >= reply.deadline_at:
-            code = "poison" if reply.crashes > CRASHES_MAX else "expired"
+        if reply.crashes >= CRASHES_MAX or at >= reply.deadline_at:
+            code = "poison" if reply.crashes >= CRASHES_MAX else "expired"
             await tx.replies.finish(reply.ended(ReplyStatus.FAILED, at, error_code=code))
             return None
         earlier = await tx.replies.attempts(reply.id) if reply.attempts else ()
@@ -200,7 +204,18 @@ class GenerateReply:
     # --- the model ---
 
     async def _stream(self, job: _Job, draft: _Draft) -> End:
-        """Read the model to its end."""
+        """Read the model to its end. What bounds it is here, whatever the model itself promises."""
+        seconds = job.conversation.seconds_left
+        total = asyncio.timeout(None if seconds is None else max(0.0, seconds))
+        try:
+            async with total:
+                return await self._read(job, draft)
+        except TimeoutError as error:
+            if not total.expired():
+                raise
+            raise ModelTimedOut(f"no end after {seconds:g} s") from error
+
+    async def _read(self, job: _Job, draft: _Draft) -> End:
         # The port's iterator is a generator, or closes like one.
         stream = cast("AsyncGenerator[ReplyPart, None]", self.model.stream(job.conversation))
         async with aclosing(stream) as parts:
@@ -262,9 +277,22 @@ class GenerateReply:
             return _Makes.LOST
         return _Makes.STOPPED if renewed.stop_requested else _Makes.DONE
 
-    async def _release(self, reply: Reply) -> None:
+    @again_on_contention
+    async def _abandon(self, draft: _Draft) -> None:
+        """Close the bill of a request whose answer nobody waits for any more."""
+        draft.end_attempt("abandoned", self.now(), None)
+        if draft.attempt is None:
+            return
+        async with self.uow() as tx:
+            await tx.replies.end_attempt(draft.attempt)
+            await tx.commit()
+
+    async def _release(self, reply: Reply, draft: _Draft) -> None:
+        draft.end_attempt("handed-over", self.now(), None)
         try:
             async with asyncio.timeout(_RELEASE_SECONDS), self.uow() as tx:
+                if draft.attempt is not None:
+                    await tx.replies.end_attempt(draft.attempt)
                 if await tx.replies.release(reply.id, reply.epoch):
                     await tx.commit()
         except (Unavailable, TimeoutError):
@@ -292,7 +320,7 @@ class GenerateReply:
             else:
                 draft.end_attempt(end.reason, self.now(), end.usage)
                 verdict = _verdict(end, text)
-        await self._patiently(reply, lambda: self._store(reply, draft, verdict))
+        await self._patiently(reply, lambda: self._in_turn(reply, draft, verdict))
 
     def _failure(self, reply: Reply, draft: _Draft, error: Exception) -> _Verdict:
         code = error.code if isinstance(error, ModelError) else "answer-too-long"
@@ -313,6 +341,10 @@ class GenerateReply:
                 if self.now() >= reply.deadline_at:
                     raise
             await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - no secret
+
+    async def _in_turn(self, reply: Reply, draft: _Draft, verdict: _Verdict) -> None:
+        async with self.turns(reply.room_id):
+            await self._store(reply, draft, verdict)
 
     @again_on_contention
     async def _store(self, reply: Reply, draft: _Draft, verdict: _Verdict) -> None:

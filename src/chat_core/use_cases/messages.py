@@ -22,6 +22,7 @@ from chat_core.ports.delivery import ReplyFeed, ReplyQueue
 from chat_core.ports.storage import DuplicateMessage, MessagePage, StoredSend, Transaction, UnitOfWork
 from chat_core.use_cases.rooms import cancel_unfinished, enter
 from chat_core.use_cases.transactions import again_on_contention
+from chat_core.use_cases.turns import RoomTurns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,7 @@ class SendMessage:
 
     uow: UnitOfWork
     queue: ReplyQueue
+    turns: RoomTurns
     deadline: float = 900.0
     now: Callable[[], datetime] = utc_now
 
@@ -55,7 +57,8 @@ class SendMessage:
         given = m_id is not None
         m_id = check_m_id(m_id) if m_id is not None else str(uuid7())
         try:
-            sent = await self._store(actor, room_id, content, m_id, given)
+            async with self.turns(room_id):
+                sent = await self._store(actor, room_id, content, m_id, given)
         except DuplicateMessage:
             # Another send with the same m_id was stored between the look and the insert: now it is there to be read.
             sent = await self._replay(actor, room_id, content, m_id)

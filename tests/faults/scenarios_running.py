@@ -1,0 +1,77 @@
+"""What breaks while the service is run: restarts one by one, clocks that disagree; and what nothing here plays."""
+
+import asyncio
+import os
+from pathlib import Path
+
+from tests.faults.balancer import Balancer
+from tests.faults.client import Person
+from tests.faults.load import Traffic
+from tests.faults.outcomes import Outcome, fault, not_run
+from tests.faults.world import World, finding
+
+_FAKETIME = (
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
+    "/usr/lib/faketime/libfaketime.so.1",
+    "/usr/local/lib/faketime/libfaketime.so.1",
+)
+_libfaketime = next(
+    (path for path in (os.environ.get("LIBFAKETIME", ""), *_FAKETIME) if path and Path(path).exists()), ""
+)
+
+
+@fault("F43", "graceful shutdown: a rolling restart under load", seconds=300)
+async def rolling_restart(world: World, seed: int) -> Outcome:
+    async with world.system() as system, Balancer(system.service.apis) as balancer:
+        people = [
+            await Person(system.session, system.recorder, [balancer.url], f"person{number}").sign_up()
+            for number in range(4)
+        ]
+        rooms = await asyncio.gather(*(person.make_room() for person in people))
+        began, slowest = len(system.recorder.calls), 0.0
+        traffic = Traffic(people=people, rooms=rooms, seed=seed, marker="[[slow:100]]", wait=True)
+        async with traffic.flowing(8):
+            for process in system.service.processes:
+                await system.goes_on(20)
+                slowest = max(slowest, await process.stop(40))
+                await system.service.start()
+        failed = [call for call in system.recorder.calls[began:] if call.outcome != "ok"]
+        found = finding(not failed, f"no request fails ({len(failed)} did)", *failed[:10])
+        return await system.judge("F43", recovery=slowest, bound=25, findings=found)
+
+
+async def clocks(world: World, seed: int) -> Outcome:
+    """One API five minutes ahead, and then as much behind: nothing is ordered or leased by either clock."""
+    ahead = {"LD_PRELOAD": _libfaketime, "FAKETIME": "+5m", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    behind = {**ahead, "FAKETIME": "-5m"}
+    async with world.system(each_api=[{}, ahead]) as system:
+        people = [await system.person(f"person{number}", 0) for number in range(3)]
+        rooms = await asyncio.gather(*(person.make_room() for person in people))
+        await Traffic(people=people, rooms=rooms, seed=seed).send(60, concurrency=6)
+        skewed = system.service.apis[1]
+        await skewed.stop()
+        skewed.environ.update(behind)
+        await system.service.start()
+        # A token from the future is refused there, and that is right: these are from behind.
+        people = [await system.person(f"later{number}", 1) for number in range(3)]
+        await Traffic(people=people, rooms=rooms, seed=seed + 1000).send(60, concurrency=6)
+        for number, room in enumerate(rooms):
+            await people[0].read_all(room, at=number)
+        failed = [call for call in system.recorder.calls if call.outcome != "ok"]
+        return await system.judge("F42", findings=finding(not failed, "no call fails", *failed[:5]))
+
+
+if _libfaketime:
+    fault("F42", "clocks five minutes apart")(clocks)
+else:
+    not_run("F42", "clocks five minutes apart", "libfaketime is not here (name it in LIBFAKETIME)")
+
+_STREAMS = "needs the event streams"
+not_run("F04", "kill -9 API with open SSE and WebSocket", _STREAMS)
+not_run("F07", "kill -9 worker mid-stream", _STREAMS)
+not_run("F22", "PostgreSQL failover to a replica that lost the tail", "needs a standby server: declared, not played")
+not_run("F23", "PostgreSQL disk full", "needs a small file system to mount")
+not_run("F41", "slow consumer", _STREAMS)
+not_run("F44", "event loop blocked", "needs a crash point that blocks the loop")
+not_run("F45", "old and new version together", "there is one version so far (FAULTS_SOURCE would name the other)")
