@@ -18,14 +18,11 @@ from chat_core.domain.room import AIMode, Room, Visibility, WhenBusy
 from chat_core.domain.user import Actor
 from chat_core.ports.delivery import ReplyFeed, ReplyQueue
 from chat_core.ports.storage import (
-    Messages,
-    Replies,
-    Rooms,
     Transaction,
     UnitOfWork,
-    Users,
 )
 from chat_core.testing.models import Gate, Script, ScriptedModel
+from chat_core.testing.passing import PassingTransaction
 from chat_core.use_cases.generation import GenerateReply
 from chat_core.use_cases.messages import Sent
 from chat_core.use_cases.replies import Answer
@@ -36,32 +33,17 @@ from tests.clocks import Seconds
 PASSWORD = "correct-horse"
 
 
-class WatchedTransaction(Transaction):
+class WatchedTransaction(PassingTransaction):
     """A transaction whose commits are counted, and may be made to fail."""
 
     def __init__(self, inner: Transaction, watched: "WatchedUnitOfWork") -> None:
-        self._inner, self._watched = inner, watched
-
-    @property
-    def users(self) -> Users:
-        return self._inner.users
-
-    @property
-    def rooms(self) -> Rooms:
-        return self._inner.rooms
-
-    @property
-    def messages(self) -> Messages:
-        return self._inner.messages
-
-    @property
-    def replies(self) -> Replies:
-        return self._inner.replies
+        super().__init__(inner)
+        self._watched = watched
 
     async def commit(self) -> None:
         if self._watched.commit_errors:
             raise self._watched.commit_errors.pop(0)
-        await self._inner.commit()
+        await self.inner.commit()
         await self._watched.committed()
 
 

@@ -197,7 +197,7 @@ class Answer:
                 if self._text_left < 0:
                     raise ModelBadAnswer(f"{self._who}: the answer is longer than MODEL_ANSWER_MAX allows")
                 texts = True
-                yield Text(part.text)
+                yield Text(part.text, self.usage)
         feedback = event.prompt_feedback and event.prompt_feedback.block_reason
         if candidate.finish_reason not in (None, "", "FINISH_REASON_UNSPECIFIED"):
             self._finish(candidate.finish_reason or "")

@@ -25,7 +25,8 @@ from typing import Any, cast
 from chat_core.domain.ids import ReplyId
 from chat_core.domain.message import Message
 from chat_core.ports.delivery import ReplyQueue
-from chat_core.ports.storage import Messages, Replies, Rooms, Transaction, UnitOfWork, Users
+from chat_core.ports.storage import Messages, Replies, Transaction, UnitOfWork
+from chat_core.testing.passing import PassingTransaction
 
 NAMES = frozenset(
     {
@@ -128,11 +129,12 @@ _AFTER = {
 }
 
 
-class _Transaction(Transaction):
+class _Transaction(PassingTransaction):
     """A transaction that reaches the points which what was done in it leads to."""
 
     def __init__(self, inner: Transaction, points: Failpoints) -> None:
-        self._inner, self._points = inner, points
+        super().__init__(inner)
+        self._points = points
         self._noted: list[str] = []
         self._messages = _Spy(inner.messages, {"add": _of_message}, self._noted)
         self._replies = _Spy(
@@ -140,14 +142,6 @@ class _Transaction(Transaction):
             {"claim": lambda _: "claim", "begin_attempt": lambda _: "attempt", "finish": lambda _: "end"},
             self._noted,
         )
-
-    @property
-    def users(self) -> Users:
-        return self._inner.users
-
-    @property
-    def rooms(self) -> Rooms:
-        return self._inner.rooms
 
     @property
     def messages(self) -> Messages:
@@ -161,7 +155,7 @@ class _Transaction(Transaction):
         for note in self._noted:
             if note in _BEFORE:
                 await self._points.reach(_BEFORE[note])
-        await self._inner.commit()
+        await self.inner.commit()
         for note in self._noted:
             await self._points.reach(_AFTER[note])
 

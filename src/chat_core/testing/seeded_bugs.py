@@ -25,7 +25,8 @@ from chat_core.domain.ids import ReplyId, RoomId, UserId
 from chat_core.domain.message import Message
 from chat_core.domain.reply import Reply
 from chat_core.domain.room import Door, LogEntry
-from chat_core.ports.storage import Messages, Replies, Rooms, Transaction, UnitOfWork, Users
+from chat_core.ports.storage import Messages, Replies, Rooms, Transaction, UnitOfWork
+from chat_core.testing.passing import PassingTransaction
 
 #: How late the commit is, in seconds, after it was said to be done.
 LATE = 0.15
@@ -39,32 +40,6 @@ class _Overlaid:
 
     def __getattr__(self, name: str) -> Any:
         return self._methods.get(name) or getattr(self._inner, name)
-
-
-class _PassingTransaction(Transaction):
-    """A transaction like the one within; what is broken about it is said below."""
-
-    def __init__(self, inner: Transaction) -> None:
-        self.inner = inner
-
-    @property
-    def users(self) -> Users:
-        return self.inner.users
-
-    @property
-    def rooms(self) -> Rooms:
-        return self.inner.rooms
-
-    @property
-    def messages(self) -> Messages:
-        return self.inner.messages
-
-    @property
-    def replies(self) -> Replies:
-        return self.inner.replies
-
-    async def commit(self) -> None:
-        await self.inner.commit()
 
 
 class _Wrapped(UnitOfWork):
@@ -96,7 +71,7 @@ class SeqOutside(_Wrapped):
         return _SeqOutsideTransaction(tx, self.inner)
 
 
-class _SeqOutsideTransaction(_PassingTransaction):
+class _SeqOutsideTransaction(PassingTransaction):
     def __init__(self, inner: Transaction, uow: UnitOfWork) -> None:
         super().__init__(inner)
         self._uow = uow
@@ -119,7 +94,7 @@ class LeaseSkipped(_Wrapped):
         return _LeaseSkippedTransaction(tx)
 
 
-class _LeaseSkippedTransaction(_PassingTransaction):
+class _LeaseSkippedTransaction(PassingTransaction):
     @property
     def replies(self) -> Replies:
         return cast("Replies", _Overlaid(self.inner.replies, claim=self._claim, extend=self._extend))
@@ -160,7 +135,7 @@ class AnswerBeforeCommit(_Wrapped):
             await manager.__aexit__(None, None, None)
 
 
-class _LateTransaction(_PassingTransaction):
+class _LateTransaction(PassingTransaction):
     """Late where a message is stored: the rest is let pass, so that there are people and rooms to see it."""
 
     def __init__(self, inner: Transaction) -> None:
@@ -195,7 +170,7 @@ class EventDropped(_Wrapped):
         return next(self._numbers) % self._every == 0
 
 
-class _ForgetfulTransaction(_PassingTransaction):
+class _ForgetfulTransaction(PassingTransaction):
     """A message is held back until it is known that nothing refers to it: only such a one can be dropped unseen."""
 
     def __init__(self, inner: Transaction, drops: Callable[[], bool]) -> None:

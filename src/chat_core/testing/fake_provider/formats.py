@@ -65,7 +65,9 @@ class Gemini(Format):
 
     def text(self, plan: Plan, index: int) -> bytes:
         part = {"text": plan.chunks[index]}
-        return event({"candidates": [{"content": {"parts": [part], "role": "model"}, "index": 0}]})
+        candidates = [{"content": {"parts": [part], "role": "model"}, "index": 0}]
+        # The real one counts along, on every event.
+        return event({"candidates": candidates, "usageMetadata": {"candidatesTokenCount": index + 1}})
 
     def thought(self) -> bytes:
         part = {"text": "**Pondering the question**", "thought": True}

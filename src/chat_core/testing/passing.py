@@ -1,0 +1,29 @@
+"""What test doubles that change one thing about the storage have in common."""
+
+from chat_core.ports.storage import Messages, Replies, Rooms, Transaction, Users
+
+
+class PassingTransaction(Transaction):
+    """A transaction like the one within; a subclass says what is different about it."""
+
+    def __init__(self, inner: Transaction) -> None:
+        self.inner = inner
+
+    @property
+    def users(self) -> Users:
+        return self.inner.users
+
+    @property
+    def rooms(self) -> Rooms:
+        return self.inner.rooms
+
+    @property
+    def messages(self) -> Messages:
+        return self.inner.messages
+
+    @property
+    def replies(self) -> Replies:
+        return self.inner.replies
+
+    async def commit(self) -> None:
+        await self.inner.commit()
