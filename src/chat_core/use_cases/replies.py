@@ -42,7 +42,8 @@ async def _seen_reply(tx: Transaction, actor: Actor, reply_id: ReplyId) -> Reply
 class AwaitReply:
     """Wait for a reply's end, wherever it is made; gives it back as it stands after ``seconds`` at the latest.
 
-    ``look_every`` bounds, in seconds, what a lost announcement costs. Once ``hurry`` says so, nobody waits longer.
+    ``look_every`` bounds, in seconds, what a lost announcement costs. Once ``hurry`` says so, nobody waits longer. A
+    reply that was ``just_queued`` is not looked at before there is news of it.
     """
 
     uow: UnitOfWork
@@ -51,9 +52,11 @@ class AwaitReply:
     hurry: Callable[[], bool] = lambda: False
     monotonic: Callable[[], float] = time.monotonic
 
-    async def __call__(self, *, reply_id: ReplyId, seconds: float) -> Answer:
+    async def __call__(self, *, reply_id: ReplyId, seconds: float, just_queued: bool = False) -> Answer:
         until = self.monotonic() + seconds
         async with self.feed.watch(reply_id) as watch:
+            if just_queued:
+                await watch.wait(min(seconds, self.look_every))
             while True:
                 async with self.uow.read() as tx:
                     reply = await tx.replies.get(reply_id)

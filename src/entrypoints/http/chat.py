@@ -76,7 +76,7 @@ async def send_message(
         answer = (
             Answer(reply=sent.reply, message=None)
             if seconds == 0 and not sent.replayed
-            else await await_reply(reply_id=sent.reply.id, seconds=seconds)
+            else await await_reply(reply_id=sent.reply.id, seconds=seconds, just_queued=not sent.replayed)
         )
     headers = {"Idempotency-Replayed": "true"} if sent.replayed else {}
     pending = answer is not None and not answer.reply.final
