@@ -24,7 +24,7 @@ from chat_core.ports.delivery import ReplyFeed, ReplyQueue
 from chat_core.ports.language_model import LanguageModel, NotableModel
 from chat_core.ports.storage import UnitOfWork
 from chat_core.use_cases import accounts, generation, messages, replies, rooms
-from chat_core.use_cases.turns import RoomTurns
+from chat_core.use_cases.turns import Turns
 from entrypoints.health import Draining, Part, Readiness
 from entrypoints.settings import Settings, SettingsError
 
@@ -213,7 +213,7 @@ class Container(containers.DeclarativeContainer):
     local_feed = providers.Singleton(MemoryReplyFeed)
     line = providers.Singleton(_line, settings)
     feed = providers.Singleton(_feed, local_feed, line)
-    turns = providers.Singleton(RoomTurns)
+    turns = providers.Singleton(Turns)
     generate_reply = providers.Singleton(
         generation.GenerateReply, uow=uow, model=model, feed=feed, turns=turns, timeout=settings.provided.model_timeout
     )

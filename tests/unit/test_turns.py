@@ -5,14 +5,14 @@ import asyncio
 import pytest
 
 from chat_core.domain.ids import RoomId, uuid7
-from chat_core.errors import Contention, StorageUnavailable
-from chat_core.use_cases.turns import RoomTurns
+from chat_core.errors import Contention, ServerFull, StorageUnavailable
+from chat_core.use_cases.turns import Turns
 
 ROOM, OTHER = RoomId(uuid7()), RoomId(uuid7())
 
 
 async def test_those_who_come_to_a_room_go_in_one_at_a_time_and_in_order():
-    turns, order, inside = RoomTurns(), [], 0
+    turns, order, inside = Turns(), [], 0
 
     async def visit(number: int) -> None:
         nonlocal inside
@@ -28,13 +28,13 @@ async def test_those_who_come_to_a_room_go_in_one_at_a_time_and_in_order():
 
 
 async def test_another_room_does_not_wait():
-    turns = RoomTurns()
+    turns = Turns()
     async with turns(ROOM), asyncio.timeout(5), turns(OTHER):
         pass
 
 
 async def test_when_the_storage_is_away_all_who_wait_are_told_at_once():
-    turns, held, asked = RoomTurns(), asyncio.Event(), 0
+    turns, held, asked = Turns(), asyncio.Event(), 0
 
     async def visit() -> None:
         nonlocal asked
@@ -55,7 +55,7 @@ async def test_when_the_storage_is_away_all_who_wait_are_told_at_once():
 
 @pytest.mark.parametrize("error", [Contention, ValueError])
 async def test_one_who_fails_for_a_reason_of_its_own_stops_nobody(error):
-    turns = RoomTurns()
+    turns = Turns()
 
     async def fail() -> None:
         async with turns(ROOM):
@@ -72,7 +72,7 @@ async def test_one_who_fails_for_a_reason_of_its_own_stops_nobody(error):
 
 
 async def test_one_who_leaves_the_line_holds_up_nobody():
-    turns = RoomTurns()
+    turns = Turns()
     async with turns(ROOM):
         waiting = asyncio.create_task(turns(ROOM).__aenter__())
         await asyncio.sleep(0)
@@ -81,3 +81,24 @@ async def test_one_who_leaves_the_line_holds_up_nobody():
     async with asyncio.timeout(5), turns(ROOM):
         pass
     assert turns._lines == {}
+
+
+async def test_one_who_waits_for_too_long_is_told_that_the_server_is_full():
+    turns = Turns(patience=0.01)
+    async with turns(ROOM):
+        with pytest.raises(ServerFull):
+            async with turns(ROOM):
+                pass
+    async with turns(ROOM) as waited:
+        assert not waited
+
+
+async def test_who_comes_second_knows_it():
+    turns = Turns()
+
+    async def visit() -> bool:
+        async with turns(ROOM) as waited:
+            await asyncio.sleep(0)
+            return waited
+
+    assert list(await asyncio.gather(visit(), visit(), visit())) == [False, True, True]

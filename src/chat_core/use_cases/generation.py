@@ -29,7 +29,7 @@ from chat_core.ports.language_model import (
 from chat_core.ports.storage import Transaction, UnitOfWork
 from chat_core.use_cases.prompts import CONTEXT_MESSAGES, conversation
 from chat_core.use_cases.transactions import again_on_contention
-from chat_core.use_cases.turns import RoomTurns
+from chat_core.use_cases.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class GenerateReply:
     uow: UnitOfWork
     model: LanguageModel
     feed: ReplyFeed
-    turns: RoomTurns
+    turns: Turns
     lease: float = 15.0
     timeout: float = 300.0
     now: Callable[[], datetime] = utc_now

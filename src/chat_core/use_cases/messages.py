@@ -22,7 +22,7 @@ from chat_core.ports.delivery import ReplyFeed, ReplyQueue
 from chat_core.ports.storage import DuplicateMessage, MessagePage, StoredSend, Transaction, UnitOfWork
 from chat_core.use_cases.rooms import cancel_unfinished, enter
 from chat_core.use_cases.transactions import again_on_contention
-from chat_core.use_cases.turns import RoomTurns
+from chat_core.use_cases.turns import Turns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class SendMessage:
 
     uow: UnitOfWork
     queue: ReplyQueue
-    turns: RoomTurns
+    turns: Turns
     deadline: float = 900.0
     now: Callable[[], datetime] = utc_now
 
@@ -56,15 +56,28 @@ class SendMessage:
         check_content(content)
         given = m_id is not None
         m_id = check_m_id(m_id) if m_id is not None else str(uuid7())
-        try:
-            async with self.turns(room_id):
-                sent = await self._store(actor, room_id, content, m_id, given)
-        except DuplicateMessage:
-            # Another send with the same m_id was stored between the look and the insert: now it is there to be read.
-            sent = await self._replay(actor, room_id, content, m_id)
+        sent = await (self._once if given else self._in_turn)(actor, room_id, content, m_id)
         if sent.reply is not None and sent.reply.status is ReplyStatus.QUEUED:
             await self.queue.put(sent.reply.id)
         return sent
+
+    async def _once(self, actor: Actor, room_id: RoomId, content: str, m_id: str) -> Sent:
+        # Of repeats that come at once the first goes to the room's line alone: the others find what it has stored.
+        async with self.turns((room_id, actor.user_id, m_id)) as waited:
+            if waited and (sent := await self._replay(actor, room_id, content, m_id)) is not None:
+                return sent
+            try:
+                return await self._in_turn(actor, room_id, content, m_id, given=True)
+            except DuplicateMessage:
+                # Another process stored the same m_id between the look and the insert: now it is there to be read.
+                sent = await self._replay(actor, room_id, content, m_id)
+                if sent is None:
+                    raise NotFound from None
+                return sent
+
+    async def _in_turn(self, actor: Actor, room_id: RoomId, content: str, m_id: str, *, given: bool = False) -> Sent:
+        async with self.turns(room_id):
+            return await self._store(actor, room_id, content, m_id, given)
 
     @again_on_contention
     async def _store(self, actor: Actor, room_id: RoomId, content: str, m_id: str, given: bool) -> Sent:
@@ -116,13 +129,11 @@ class SendMessage:
         )
 
     @again_on_contention
-    async def _replay(self, actor: Actor, room_id: RoomId, content: str, m_id: str) -> Sent:
+    async def _replay(self, actor: Actor, room_id: RoomId, content: str, m_id: str) -> Sent | None:
         async with self.uow.read() as tx:
             open_door(await tx.rooms.door(room_id, actor.user_id))
             stored = await tx.messages.sent(room_id, actor.user_id, m_id)
-            if stored is None:
-                raise NotFound
-            return await self._again(tx, stored, content)
+            return await self._again(tx, stored, content) if stored is not None else None
 
     async def _again(self, tx: Transaction, stored: StoredSend, content: str) -> Sent:
         if stored.fingerprint != fingerprint(content):

@@ -1,11 +1,10 @@
-"""Taking turns at one room, within this process."""
+"""Taking turns within this process, at a room or at a message's key."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Hashable
 from contextlib import asynccontextmanager
 
-from chat_core.domain.ids import RoomId
-from chat_core.errors import Contention, StorageUnavailable, Unavailable
+from chat_core.errors import Contention, ServerFull, StorageUnavailable, Unavailable
 
 
 class _Line:
@@ -15,34 +14,47 @@ class _Line:
         self.failures = 0
 
 
-class RoomTurns:
-    """Lets one transaction at a time write to a room's log, in the order in which they came.
+class Turns:
+    """Lets those who come with the same key go one at a time, in the order in which they came.
 
-    The room's row is a lock that they would wait for anyway, each holding one of the storage's few connections: here
-    they wait without, and a busy room leaves the others theirs. Where the storage is found to be away, all who wait
-    are told at once, instead of finding out one after the other.
+    A room's row is a lock that its writers would wait for anyway, each holding one of the storage's few connections:
+    in line here they hold none, and a busy room leaves the others theirs. Where the storage is found to be away, all
+    who wait are told at once, instead of finding out one after the other; who has waited for ``patience`` seconds is
+    told that the server is full.
     """
 
-    def __init__(self) -> None:
-        self._lines: dict[RoomId, _Line] = {}
+    def __init__(self, patience: float = 5.0) -> None:
+        self._patience = patience
+        self._lines: dict[Hashable, _Line] = {}
 
     @asynccontextmanager
-    async def __call__(self, room_id: RoomId) -> AsyncGenerator[None]:
-        line = self._lines.setdefault(room_id, _Line())
+    async def __call__(self, key: Hashable) -> AsyncGenerator[bool]:
+        """Tells whether somebody with this key was there before. Raises ``StorageUnavailable`` or ``ServerFull``."""
+        line = self._lines.setdefault(key, _Line())
+        waits = line.people > 0
         line.people += 1
         failures = line.failures
         try:
-            async with line.lock:
+            await self._wait(line)
+            try:
                 if line.failures != failures:
                     raise StorageUnavailable
-                try:
-                    yield
-                except Contention:
-                    raise
-                except Unavailable:
-                    line.failures += 1
-                    raise
+                yield waits
+            except (Contention, ServerFull):
+                raise
+            except Unavailable:
+                line.failures += 1
+                raise
+            finally:
+                line.lock.release()
         finally:
             line.people -= 1
             if line.people == 0:
-                del self._lines[room_id]
+                del self._lines[key]
+
+    async def _wait(self, line: _Line) -> None:
+        try:
+            async with asyncio.timeout(self._patience):
+                await line.lock.acquire()
+        except TimeoutError:
+            raise ServerFull("Too much is being written here at once.") from None
