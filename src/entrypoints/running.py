@@ -18,6 +18,8 @@ log = logging.getLogger("chat_api.start")
 
 #: How long replies that are being made may go on when the process ends, in seconds; then they are handed over.
 FINISH_SECONDS = 8.0
+#: How long a round of what runs beside the requests may go on then, in seconds.
+ROUND_SECONDS = 2.0
 
 
 @asynccontextmanager
@@ -30,15 +32,17 @@ async def running(container: Container) -> AsyncIterator[None]:
     model: LanguageModel = container.model()
     if isinstance(model, NotableModel) and model.notice:
         log.warning("%s", model.notice)
-    tasks = [
-        # The jitter keeps processes that were started together from looking in step.
-        asyncio.create_task(_again_and_again(container.sweep_replies(), lambda: random.uniform(1.0, 2.0))),  # noqa: S311
-        asyncio.create_task(_again_and_again(container.spread_stops(), lambda: 0.5)),
-    ]
+    ending = asyncio.Event()
+    # The jitter keeps processes that were started together from looking in step.
+    sweep = _until(ending, container.sweep_replies(), lambda: random.uniform(1.0, 2.0))  # noqa: S311 - no secret
+    tasks = [asyncio.create_task(sweep), asyncio.create_task(_until(ending, container.spread_stops(), lambda: 0.5))]
     try:
         yield
     finally:
-        for task in tasks:
+        ending.set()
+        # What is under way in the storage is let finish: a statement that is cut off costs its connection.
+        _, late = await asyncio.wait(tasks, timeout=ROUND_SECONDS)
+        for task in late:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await container.local_queue().close(FINISH_SECONDS)
@@ -50,11 +54,16 @@ async def running(container: Container) -> AsyncIterator[None]:
         await container.close_storage()
 
 
-async def _again_and_again(work: Callable[[], Awaitable[object]], pause: Callable[[], float]) -> None:
+async def _until(ending: asyncio.Event, work: Callable[[], Awaitable[object]], pause: Callable[[], float]) -> None:
     """Do ``work`` for as long as the process runs: what it looks after depends on it, so it outlives its own faults."""
     away = False
     while True:
-        await asyncio.sleep(pause())
+        try:
+            async with asyncio.timeout(pause()):
+                await ending.wait()
+            return
+        except TimeoutError:
+            pass
         try:
             await work()
             away = False
