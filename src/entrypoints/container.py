@@ -30,6 +30,8 @@ from entrypoints.settings import Settings, SettingsError
 
 #: Failures in a row after which a model counts as down.
 FAILURES_TILL_DOWN = 5
+#: How often a process that starts looks for its database, about a second apart.
+START_TRIES = 5
 
 if TYPE_CHECKING:
     from adapters.feed.pubsub import RedisLine
@@ -48,6 +50,16 @@ def _tokens(settings: Settings) -> JwtTokens:
 
 
 async def _open_sql(database: Database, settings: Settings) -> None:
+    # Machines that start together, or under load, need a moment to find each other.
+    for _ in range(START_TRIES - 1):
+        try:
+            return await _open_sql_now(database, settings)
+        except StorageUnavailable:
+            await asyncio.sleep(1.0)
+    return await _open_sql_now(database, settings)
+
+
+async def _open_sql_now(database: Database, settings: Settings) -> None:
     if settings.auto_migrate:
         await migrate.upgrade(settings.database_url)
     (await migrate.check(database)).require()

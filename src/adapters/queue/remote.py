@@ -17,7 +17,7 @@ from chat_core.ports.delivery import ReplyQueue
 log = logging.getLogger(__name__)
 
 #: What a call to Redis may cost a sender, in seconds.
-TIMEOUT = 0.2
+TIMEOUT = 0.15
 #: After a failure Redis is left alone for this long, in seconds.
 BREAK = 1.0
 #: A reply that still waits is put on the queue again after this long, in seconds: the queue may have been lost.
