@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from adapters.llm import failures, gemini, gemini_format, sse
+from adapters.llm import failures, gemini, gemini_format, http_model, sse
 from adapters.llm.gemini import Gemini
 from chat_core.errors import ModelBadAnswer, ModelInterrupted, ModelRefused, ModelUnavailable, PromptTooLong
 from chat_core.ports.language_model import (
@@ -226,7 +226,7 @@ class TestAnswer:
     async def test_after_the_finish_reason_the_connection_does_not_matter(
         self, hold: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(gemini, "LINGER_SECONDS", 0.0)
+        monkeypatch.setattr(http_model, "LINGER_SECONDS", 0.0)
         done = {"content": {"parts": [{"text": "all"}]}, "finishReason": "STOP"}
         async with answering(event_answer({"candidates": [done]}), hold) as url, talking_to(url) as model:
             parts, error = await read(model, "hello")
@@ -360,7 +360,7 @@ class TestCheck:
             assert (await model.check()).check is ModelCheck.UNREACHABLE
 
     async def test_silence_is_unreachable(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(gemini, "CHECK_SECONDS", 0.0)
+        monkeypatch.setattr(http_model, "CHECK_SECONDS", 0.0)
         with socket.create_server(("127.0.0.1", 0)) as deaf:
             async with talking_to(f"http://127.0.0.1:{deaf.getsockname()[1]}") as model:
                 assert (await model.check()).check is ModelCheck.UNREACHABLE

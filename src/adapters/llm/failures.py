@@ -31,7 +31,6 @@ class ErrorBody:
 
     message: str = ""
     retry_after: float | None = None
-    code: int | None = None
 
 
 #: Reads a provider's error body; never raises.
