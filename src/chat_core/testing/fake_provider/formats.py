@@ -21,6 +21,10 @@ class Format(ABC):
     def prompt(self, body: Json) -> str:
         """The last user text."""
 
+    def start(self, prompt: str) -> bytes:
+        """The events before the first thought or text."""
+        return b""
+
     @abstractmethod
     def text(self, plan: Plan, index: int) -> bytes:
         """The event of one piece of text."""
@@ -40,6 +44,14 @@ class Format(ABC):
     @abstractmethod
     def error(self, code: int, message: str, retry_after: str = "", detail: str = "") -> bytes:
         """The body of an error."""
+
+    def failure(self, code: int, message: str) -> bytes:
+        """The event of an error in the middle."""
+        return b"data: " + self.error(code, message) + b"\r\n\r\n"
+
+    @abstractmethod
+    def model(self, name: str) -> bytes:
+        """The description of a model."""
 
     @abstractmethod
     def wrong_types(self) -> bytes:
@@ -108,8 +120,21 @@ class Gemini(Format):
             error["details"] = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": detail}]
         return dumps({"error": error})
 
+    def model(self, name: str) -> bytes:
+        return dumps({"name": f"models/{name}"})
+
     def wrong_types(self) -> bytes:
         return event({"candidates": [{"content": {"parts": [{"text": 42}]}, "finishReason": ["STOP"]}]})
+
+
+def last_user_text(body: Json) -> str:
+    """The last text of the last user's message; a content is a text, or parts that hold one each."""
+    for message in reversed(cast("list[Json]", body.get("messages") or [])):
+        if message.get("role") == "user":
+            content = message.get("content")
+            parts = cast("list[Json]", content) if isinstance(content, list) else [{"text": content}]
+            return str(parts[-1].get("text") or "")
+    return ""
 
 
 class OpenAI(Format):
@@ -121,12 +146,7 @@ class OpenAI(Format):
     }
 
     def prompt(self, body: Json) -> str:
-        for message in reversed(cast("list[Json]", body.get("messages") or [])):
-            if message.get("role") == "user":
-                content = message.get("content")
-                parts = cast("list[Json]", content) if isinstance(content, list) else [{"text": content}]
-                return str(parts[-1].get("text") or "")
-        return ""
+        return last_user_text(body)
 
     def text(self, plan: Plan, index: int) -> bytes:
         return self._chunk({"content": plan.chunks[index]}, None)
@@ -159,5 +179,91 @@ class OpenAI(Format):
     def error(self, code: int, message: str, retry_after: str = "", detail: str = "") -> bytes:
         return dumps({"error": {"message": message, "type": "error", "code": detail or str(code)}})
 
+    def model(self, name: str) -> bytes:
+        return dumps({"id": name, "object": "model"})
+
     def wrong_types(self) -> bytes:
         return event({"choices": [{"delta": {"content": 42}, "finish_reason": ["stop"]}]})
+
+
+class Anthropic(Format):
+    _WORDS: ClassVar = {"stop": "end_turn", "length": "max_tokens", "blocked": "refusal", "blocked-prompt": "refusal"}
+    _ERRORS: ClassVar = {
+        400: "invalid_request_error",
+        401: "authentication_error",
+        402: "billing_error",
+        403: "permission_error",
+        404: "not_found_error",
+        413: "request_too_large",
+        429: "rate_limit_error",
+        504: "timeout_error",
+        529: "overloaded_error",
+    }
+
+    def __init__(self) -> None:
+        self._block = ""
+        self._index = -1
+
+    def prompt(self, body: Json) -> str:
+        return last_user_text(body)
+
+    def start(self, prompt: str) -> bytes:
+        usage = {"input_tokens": tokens(prompt), "cache_read_input_tokens": 0, "output_tokens": 1}
+        message: Json = {"id": "msg_fake", "type": "message", "role": "assistant", "content": [], "usage": usage}
+        return self._event("message_start", message={**message, "stop_reason": None}) + self._event("ping")
+
+    def text(self, plan: Plan, index: int) -> bytes:
+        return self._delta("text", {"type": "text_delta", "text": plan.chunks[index]})
+
+    def thought(self) -> bytes:
+        return self._delta("thinking", {"type": "thinking_delta", "thinking": "Pondering"})
+
+    def finish(self, plan: Plan, prompt: str) -> bytes:
+        delta = {"stop_reason": plan.finish_word or self._WORDS[plan.finish], "stop_sequence": None}
+        usage = {"output_tokens": self._output(plan)}
+        last = self._event("message_delta", delta=delta, usage=usage) + self._event("message_stop")
+        return self._stop() + last
+
+    def whole(self, plan: Plan, prompt: str) -> bytes:
+        return dumps(
+            {
+                "type": "message",
+                "role": "assistant",
+                "content": [{"type": "text", "text": "".join(plan.chunks)}],
+                "stop_reason": plan.finish_word or self._WORDS[plan.finish],
+                "usage": {"input_tokens": tokens(prompt), "output_tokens": self._output(plan)},
+            }
+        )
+
+    def error(self, code: int, message: str, retry_after: str = "", detail: str = "") -> bytes:
+        if detail == "context_length_exceeded":
+            message = "prompt is too long: 2000000 tokens > 1000000 maximum"
+        error = {"type": self._ERRORS.get(code, "api_error"), "message": message}
+        return dumps({"type": "error", "error": error, "request_id": "req_fake"})
+
+    def failure(self, code: int, message: str) -> bytes:
+        return b"event: error\n" + super().failure(code, message)
+
+    def model(self, name: str) -> bytes:
+        return dumps({"type": "model", "id": name, "display_name": name})
+
+    def wrong_types(self) -> bytes:
+        return self._event("content_block_delta", index=0, delta={"type": "text_delta", "text": 42})
+
+    def _delta(self, block: str, delta: Json) -> bytes:
+        before = b""
+        if block != self._block:
+            before, self._block = self._stop(), block
+            self._index += 1
+            start = {"type": block, block: ""}
+            before += self._event("content_block_start", index=self._index, content_block=start)
+        return before + self._event("content_block_delta", index=self._index, delta=delta)
+
+    def _stop(self) -> bytes:
+        return self._event("content_block_stop", index=self._index) if self._block else b""
+
+    def _event(self, kind: str, **more: Any) -> bytes:
+        return b"event: %b\n" % kind.encode() + event({"type": kind, **more})
+
+    def _output(self, plan: Plan) -> int:
+        return len(plan.chunks) + plan.thoughts * 5
