@@ -7,8 +7,9 @@ import re
 from types import TracebackType
 from typing import Any, Self, TextIO, cast
 
-from chat_core.testing.fake_provider.formats import Anthropic, Format, Gemini, Json, OpenAI, event
+from chat_core.testing.fake_provider.formats import Format, Gemini, Json, OpenAI, event
 from chat_core.testing.fake_provider.ledger import Entry, Ledger, line
+from chat_core.testing.fake_provider.messages_format import Anthropic
 from chat_core.testing.fake_provider.script import Plan, has_marker, plan
 
 _GEMINI = re.compile(r"^/v1(?:beta)?/models/([^/:?]+)(?::(\w+))?(?:\?|$)")
