@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from adapters.llm import echo, gemini
+from adapters.llm import chat_completions, claude_messages, echo, gemini
 from adapters.llm.attempts import Attempts
 from adapters.llm.deadlines import Deadlines
 from chat_core.errors import (
@@ -44,6 +44,24 @@ class TestGemini(LanguageModelContract):
     async def model(self, provider: FakeProvider) -> AsyncIterator[LanguageModel]:
         environ = {"GEMINI_API_KEY": "a-key", "GEMINI_BASE_URL": provider.url}
         model = gemini.create("gemini-3.8-flash", environ)
+        yield model
+        await model.aclose()
+
+
+class TestChatCompletions(TestGemini):
+    @pytest.fixture
+    async def model(self, provider: FakeProvider) -> AsyncIterator[LanguageModel]:
+        environ = {"OPENAI_API_KEY": "a-key", "OPENAI_BASE_URL": f"{provider.url}/v1"}
+        model = chat_completions.create("gpt-5.2", environ)
+        yield model
+        await model.aclose()
+
+
+class TestClaudeMessages(TestGemini):
+    @pytest.fixture
+    async def model(self, provider: FakeProvider) -> AsyncIterator[LanguageModel]:
+        environ = {"ANTHROPIC_API_KEY": "a-key", "ANTHROPIC_BASE_URL": provider.url}
+        model = claude_messages.create("claude-sonnet-5", environ)
         yield model
         await model.aclose()
 

@@ -90,6 +90,29 @@ async def test_it_speaks_openai_too(client: aiohttp.ClientSession, provider: Fak
     assert [entry.model for entry in provider.ledger] == ["m", "m"]
 
 
+async def test_it_speaks_anthropic_too(client: aiohttp.ClientSession, provider: FakeProvider) -> None:
+    headers = {"x-api-key": "k-secret", "anthropic-version": "2023-06-01"}
+    path = "/v1/messages"
+    async with client.post(path, json=openai("[[think:1]][[say:one two]]", stream=True), headers=headers) as response:
+        body = await response.text()
+    found = events(body)
+    assert [line[7:] for line in body.splitlines() if line.startswith("event: ")] == [event["type"] for event in found]
+    assert [event["type"].removeprefix("content_block_") for event in found] == [
+        *("message_start", "ping"),
+        *("start", "delta", "stop"),
+        *("start", "delta", "delta", "stop"),
+        *("message_delta", "message_stop"),
+    ]
+    assert [event["delta"]["text"] for event in found if event.get("delta", {}).get("text")] == ["one ", "two"]
+    assert found[0]["message"]["usage"]["input_tokens"] == 7
+    assert (found[-2]["delta"]["stop_reason"], found[-2]["usage"]) == ("end_turn", {"output_tokens": 7})
+    async with client.post(path, json=openai("[[529]]", stream=True), headers=headers) as response:
+        assert (await response.json())["error"]["type"] == "overloaded_error"
+    async with client.get("/v1/models/m", headers=headers) as response:
+        assert (await response.json())["type"] == "model"
+    assert [entry.model for entry in provider.ledger] == ["m", "m", "m"]
+
+
 async def test_it_answers_whole_and_counts_and_describes(client: aiohttp.ClientSession) -> None:
     async with client.post("/v1/models/m:generateContent", json=gemini("[[say:all]]")) as response:
         assert (await response.json())["candidates"][0]["content"]["parts"] == [{"text": "all"}]

@@ -1,19 +1,18 @@
 """Gemini's wire format, and what becomes of everything that can go wrong on the wire."""
 
-import asyncio
 import json
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
 import pytest
 
-from adapters.llm import failures, gemini, gemini_format, sse
+from adapters.llm import failures, gemini, gemini_format, http_model, sse
 from adapters.llm.gemini import Gemini
 from chat_core.errors import ModelBadAnswer, ModelInterrupted, ModelRefused, ModelUnavailable, PromptTooLong
 from chat_core.ports.language_model import (
@@ -29,6 +28,7 @@ from chat_core.ports.language_model import (
 from chat_core.testing.fake_provider import FakeProvider
 from chat_core.testing.fake_provider.script import NASTY_TEXT
 from chat_core.testing.reading import asking, end_of, read, streaming, text_of
+from tests.raw_http import answering, event_answer, whole, whole_event_answer
 
 KEY = "AIza-secret-key"
 MODEL = "gemini-3.8-flash"
@@ -55,43 +55,9 @@ async def talking_to(url: str, name: str = MODEL, **environ: str) -> AsyncIterat
         await model.aclose()
 
 
-@asynccontextmanager
-async def answering(raw: bytes, hold: bool = False) -> AsyncIterator[str]:
-    """A server that answers every request with these bytes, then closes, or waits for the client to."""
-    done: list[asyncio.Task[Any]] = []
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        done.append(task)
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(raw)
-        await writer.drain()
-        while hold and await reader.read(65_536):
-            pass
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        await asyncio.gather(*done)
-
-
 def error_answer(status: int, message: str, headers: str = "") -> bytes:
     body = json.dumps({"error": {"code": status, "message": message, "status": "S"}}).encode()
-    return f"HTTP/1.1 {status} X\r\n{headers}content-length: {len(body)}\r\n\r\n".encode() + body
-
-
-def event_answer(*events: object) -> bytes:
-    body = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
-    return b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (
-        len(body),
-        body,
-    )
+    return whole(status, body, headers)
 
 
 def body_of(conversation: Conversation, model: str = MODEL, thinking: str | None = None) -> dict[str, Any]:
@@ -216,7 +182,7 @@ class TestAnswer:
     async def test_what_a_failed_answer_cost_goes_with_its_error(self) -> None:
         text = {"content": {"parts": [{"text": "so"}]}}
         counts = {"promptTokenCount": 5, "candidatesTokenCount": 1, "thoughtsTokenCount": 2}
-        raw = event_answer({"candidates": [text], "usageMetadata": counts}) + b"0\r\n\r\n"
+        raw = whole_event_answer({"candidates": [text], "usageMetadata": counts})
         async with answering(raw) as url, talking_to(url) as model:
             _, error = await read(model, "hello")
         assert isinstance(error, ModelInterrupted)
@@ -226,9 +192,9 @@ class TestAnswer:
     async def test_after_the_finish_reason_the_connection_does_not_matter(
         self, hold: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(gemini, "LINGER_SECONDS", 0.0)
+        monkeypatch.setattr(http_model, "LINGER_SECONDS", 0.0)
         done = {"content": {"parts": [{"text": "all"}]}, "finishReason": "STOP"}
-        async with answering(event_answer({"candidates": [done]}), hold) as url, talking_to(url) as model:
+        async with answering(event_answer({"candidates": [done]}), hold=hold) as url, talking_to(url) as model:
             parts, error = await read(model, "hello")
         assert error is None
         assert text_of(parts) == "all"
@@ -360,7 +326,7 @@ class TestCheck:
             assert (await model.check()).check is ModelCheck.UNREACHABLE
 
     async def test_silence_is_unreachable(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(gemini, "CHECK_SECONDS", 0.0)
+        monkeypatch.setattr(http_model, "CHECK_SECONDS", 0.0)
         with socket.create_server(("127.0.0.1", 0)) as deaf:
             async with talking_to(f"http://127.0.0.1:{deaf.getsockname()[1]}") as model:
                 assert (await model.check()).check is ModelCheck.UNREACHABLE

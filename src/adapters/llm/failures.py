@@ -15,9 +15,11 @@ MESSAGE_MAX = 300
 RETRY_AFTER_MAX = 86_400.0
 #: How a provider's message says that the prompt is too long; the status is the general 400 with most of them.
 _TOO_LONG = re.compile(
-    r"exceeds the maximum number of (input )?tokens|context[_ ]length|too many tokens|prompt is too long",
+    r"exceeds the maximum number of (input )?tokens|context[_ ](length|limit|size)|too many tokens|prompt is too long",
     re.I,
 )
+#: An account without credit. Some say it with the status of a rate limit, but no retry of ours outlasts it.
+_NO_CREDIT = re.compile(r"insufficient_quota")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
@@ -31,7 +33,6 @@ class ErrorBody:
 
     message: str = ""
     retry_after: float | None = None
-    code: int | None = None
 
 
 #: Reads a provider's error body; never raises.
@@ -48,13 +49,15 @@ def of_status(status: int, body: ErrorBody, headers: Mapping[str, str], who: str
         detail += " (if this goes on, the model may be retired: set LLM to another one)"
     elif status in (401, 403):
         detail += " (is the key right?)"
+    if status == 429 and _NO_CREDIT.search(body.message):
+        return ModelRefused(f"{detail} (the account has no credit left)")
     if status in (408, 429) or status >= 500:
         wishes = (body.retry_after, seconds_of(headers.get("retry-after", "")))
         known = [wish for wish in wishes if wish is not None]
         return ModelUnavailable(detail, retry_after=max(known) if known else None)
     if status == 404:
         return NoSuchModel(detail)
-    if status == 413 or (status == 400 and _TOO_LONG.search(body.message)):
+    if status == 413 or (status in (400, 422) and _TOO_LONG.search(body.message)):
         return PromptTooLong(detail)
     if status >= 400:
         return ModelRefused(detail)

@@ -1,28 +1,23 @@
 """Google's Gemini, by its REST interface."""
 
-import asyncio
 import re
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
-from urllib.parse import urlsplit
+from collections.abc import Mapping
 
 from adapters.llm import gemini_format
-from adapters.llm.failures import NoSuchModel
-from adapters.llm.transport import Limits, Transport
-from chat_core.errors import ModelError, ModelRefused, ModelUnavailable
-from chat_core.ports.language_model import Conversation, LanguageModel, ModelCheck, ModelHealth, ReplyPart
+from adapters.llm.http_model import HttpModel, base_url_of, key_of
+from adapters.llm.transport import Limits
+from chat_core.ports.language_model import Conversation
 
 BASE_URL = "https://generativelanguage.googleapis.com"
-CHECK_SECONDS = 10.0
-#: How long the body's end is waited for once the answer's has come: counts may follow it, and nothing else.
-LINGER_SECONDS = 2.0
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_KEY = re.compile(r"[\x21-\x7e]+")
 _THINKING = ("low", "medium", "high")
 
 
-class Gemini(LanguageModel):
+class Gemini(HttpModel):
     """One of Gemini's models."""
+
+    label = "Gemini"
+    key_variable = "GEMINI_API_KEY"
 
     def __init__(
         self,
@@ -33,65 +28,27 @@ class Gemini(LanguageModel):
         thinking: str | None = None,
         limits: Limits | None = None,
     ) -> None:
-        self._model, self._thinking, self._secret = model, thinking, key
-        self._who = f"gemini:{model}"
-        self._url = f"{base_url}/v1beta/models/{model}"
-        self._limits = limits or Limits()
-        self._transport = Transport(
-            who=self._who,
+        super().__init__(
+            provider="gemini",
+            model=model,
+            key=key,
             # In a header, for addresses are logged on the way.
-            headers={"x-goog-api-key": key, "content-type": "application/json"},
-            secret=key,
+            headers={"x-goog-api-key": key},
             read_error=gemini_format.read_error,
-            limits=self._limits,
+            limits=limits or Limits(),
         )
+        self._thinking = thinking
+        self._url = f"{base_url}/v1beta/models/{model}"
 
-    async def stream(self, conversation: Conversation, /) -> AsyncGenerator[ReplyPart, None]:
+    def _request(self, conversation: Conversation) -> tuple[str, bytes]:
         body = gemini_format.request(conversation, self._model, self._thinking)
-        answer = gemini_format.Answer(self._who, self._secret, self._limits.text_chars)
-        url = f"{self._url}:streamGenerateContent?alt=sse"
-        try:
-            async with aclosing(self._transport.events(url, body)) as events:
-                while (data := await _next(events, answer.ended)) is not None:
-                    for part in answer.take(data):
-                        yield part
-            end = answer.end()
-        except ModelError as error:
-            error.usage = answer.usage
-            # Once the provider has said how the answer ended, what becomes of the connection does not matter.
-            if not (answer.ended and isinstance(error, ModelUnavailable)):
-                raise
-            end = answer.end()
-        yield end
+        return f"{self._url}:streamGenerateContent?alt=sse", body
 
-    async def check(self) -> ModelHealth:
-        """Ask for the model's description: answers nothing and costs nothing."""
-        try:
-            async with asyncio.timeout(CHECK_SECONDS):
-                await self._transport.get(self._url)
-        except NoSuchModel:
-            return ModelHealth(
-                check=ModelCheck.MISSING,
-                detail=f"Gemini does not offer {self._model}: set LLM to another model",
-            )
-        except ModelRefused as error:
-            return ModelHealth(check=ModelCheck.REFUSED, detail=f"Gemini does not take GEMINI_API_KEY: {error.detail}")
-        except (ModelError, TimeoutError) as error:
-            return ModelHealth(check=ModelCheck.UNREACHABLE, detail=str(error) or f"{self._who}: no answer")
-        return ModelHealth(check=ModelCheck.OK)
+    def _answer(self) -> gemini_format.GeminiAnswer:
+        return gemini_format.GeminiAnswer(self._who, self._secret, self._limits.text_chars)
 
-    async def aclose(self) -> None:
-        await self._transport.aclose()
-
-
-async def _next(events: AsyncGenerator[bytes, None], ended: bool) -> bytes | None:
-    if not ended:
-        return await anext(events, None)
-    try:
-        async with asyncio.timeout(LINGER_SECONDS):
-            return await anext(events, None)
-    except TimeoutError:
-        return None
+    async def _describe(self) -> None:
+        await self._transport.get(self._url)
 
 
 def create(model: str, environ: Mapping[str, str], /) -> Gemini:
@@ -103,14 +60,10 @@ def create(model: str, environ: Mapping[str, str], /) -> Gemini:
     model = model.removeprefix("models/")
     if not _MODEL.fullmatch(model):
         raise ValueError(f"LLM names a model that Gemini cannot have: {model!r}")
-    key = environ.get("GEMINI_API_KEY", "").strip()
+    key = key_of(environ, "GEMINI_API_KEY")
     if not key:
         raise ValueError("GEMINI_API_KEY is not set: Gemini needs a key")
-    if not _KEY.fullmatch(key):
-        raise ValueError("GEMINI_API_KEY holds characters that no key has")
-    base_url = environ.get("GEMINI_BASE_URL", "").strip().rstrip("/") or BASE_URL
-    if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).netloc:
-        raise ValueError("GEMINI_BASE_URL has to begin with https:// or http:// and a host")
+    base_url = base_url_of(environ, "GEMINI_BASE_URL", BASE_URL)
     thinking = environ.get("GEMINI_THINKING", "").strip().lower() or None
     if thinking is not None and thinking not in _THINKING:
         raise ValueError(f"GEMINI_THINKING has to be one of {', '.join(_THINKING)}, or not set")

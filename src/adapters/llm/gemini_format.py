@@ -1,6 +1,5 @@
 """The wire format of Gemini's ``generateContent``, ``v1beta``: what is asked, and how to read what comes back."""
 
-import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -8,17 +7,9 @@ from typing import Any
 import msgspec
 
 from adapters.llm import failures
+from adapters.llm.answer import Answer, encode, turns_to_send
 from adapters.llm.failures import ErrorBody
-from chat_core.errors import ModelBadAnswer, ModelInterrupted, ModelRefused
-from chat_core.ports.language_model import (
-    Conversation,
-    End,
-    FinishReason,
-    Text,
-    Thinking,
-    TurnRole,
-    Usage,
-)
+from chat_core.ports.language_model import Conversation, FinishReason, Text, Thinking, Usage
 
 _REASONS = {
     "STOP": FinishReason.STOP,
@@ -39,7 +30,6 @@ _REASONS = {
         FinishReason.BLOCKED,
     ),
 }
-#: The model stumbled: no answer, but the next draw is often a good one.
 _STUMBLES = frozenset(
     {"OTHER", "MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS"}
 )
@@ -111,18 +101,9 @@ def takes_temperature(model: str) -> bool:
 
 
 def request(conversation: Conversation, model: str, thinking: str | None) -> bytes:
-    """The body. Raises ``ModelRefused`` where there is nothing that Gemini would take.
-
-    Turns keep their roles and parts; several of one role in a row are fine. A conversation has to begin with a user, so
-    answers whose question was left out are left out too: words that nobody said are not put in their place.
-    """
-    contents: list[dict[str, Any]] = []
-    for turn in conversation.turns:
-        parts = [{"text": part} for part in turn.parts if part]
-        if parts and (contents or turn.role is TurnRole.USER):
-            contents.append({"role": turn.role.value, "parts": parts})
-    if not contents:
-        raise ModelRefused("the conversation holds no user's turn")
+    """The body. Raises ``ModelRefused`` where there is nothing that Gemini would take."""
+    turns = turns_to_send(conversation)
+    contents = [{"role": role.value, "parts": [{"text": part} for part in parts]} for role, parts in turns]
     config: dict[str, Any] = {}
     if conversation.temperature is not None and takes_temperature(model):
         config["temperature"] = conversation.temperature
@@ -136,14 +117,11 @@ def request(conversation: Conversation, model: str, thinking: str | None) -> byt
         body["systemInstruction"] = {"parts": [{"text": conversation.system}]}
     if config:
         body["generationConfig"] = config
-    try:
-        return msgspec.json.encode(body)
-    except UnicodeEncodeError as error:
-        raise ModelRefused("the conversation holds half of a surrogate pair") from error
+    return encode(body)
 
 
 def read_error(body: bytes) -> ErrorBody:
-    """The message, code and wished delay of an error's body; empty where it is not Gemini's."""
+    """The message and wished delay of an error's body; empty where it is not Gemini's."""
     try:
         found = _errors.decode(body)
     except ValueError:
@@ -161,43 +139,24 @@ def _body(error: _Error) -> ErrorBody:
             wish = failures.seconds_of(delay.removesuffix("s"))
         if detail.get("reason") == "API_KEY_INVALID":
             message += " (set GEMINI_API_KEY to a key that is valid)"
-    return ErrorBody(message=message, retry_after=wish, code=error.code)
+    return ErrorBody(message=message, retry_after=wish)
 
 
-class Answer:
-    """One answer as it comes. ``usage`` is the latest that was said."""
-
-    def __init__(self, who: str, secret: str, text_max: int) -> None:
-        self._who, self._secret = who, secret
-        self._text_left = text_max
-        self._end: tuple[FinishReason, str] | None = None
-        self.usage: Usage | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether the provider has said how it ended."""
-        return self._end is not None
+class GeminiAnswer(Answer):
+    reasons = _REASONS
+    stumbles = _STUMBLES
 
     def take(self, data: bytes) -> Iterator[Text | Thinking]:
-        """The parts of one event. Raises ``ModelBadAnswer``, and the error that an event may hold."""
-        try:
-            event = _event.decode(data)
-        except ValueError as error:
-            # msgspec's words name the place and the type, and quote nothing. UnicodeDecodeError holds all of the bytes.
-            why = str(error) if isinstance(error, msgspec.MsgspecError) else "not UTF-8"
-            raise ModelBadAnswer(f"{self._who}: an event that cannot be read: {why}") from None
+        event = self._read(_event, data)
         if event.error is not None:
-            raise self._error(event.error)
+            raise self._error(event.error.code, _body(event.error))
         self._count(event.usage_metadata)
         texts = False
         candidate = event.candidates[0] if event.candidates else _Candidate()
         for part in (candidate.content and candidate.content.parts) or ():
             if part.text and not part.thought:
-                self._text_left -= len(part.text)
-                if self._text_left < 0:
-                    raise ModelBadAnswer(f"{self._who}: the answer is longer than MODEL_ANSWER_MAX allows")
                 texts = True
-                yield Text(part.text, self.usage)
+                yield self._text(part.text)
         feedback = event.prompt_feedback and event.prompt_feedback.block_reason
         if candidate.finish_reason not in (None, "", "FINISH_REASON_UNSPECIFIED"):
             self._finish(candidate.finish_reason or "")
@@ -206,30 +165,7 @@ class Answer:
         elif not texts:
             yield Thinking()
 
-    def end(self) -> End:
-        """The end. Raises ``ModelInterrupted`` where the provider has not said how it ended."""
-        if self._end is None:
-            raise ModelInterrupted(f"{self._who}: the stream ended without a finish reason")
-        reason, word = self._end
-        return End(reason=reason, usage=self.usage, detail=word)
-
-    def _finish(self, word: str) -> None:
-        shown = failures.loggable(word, self._secret)
-        if word in _STUMBLES:
-            raise ModelInterrupted(f"{self._who}: the model broke off: {shown}")
-        if word not in _REASONS:
-            # Nobody knows whether the text is whole, nor whether asking again would help: it is not paid for again.
-            raise ModelBadAnswer(f"{self._who}: finish reason {shown}, which is not known here")
-        self._end = (_REASONS[word], word)
-
     def _count(self, usage: _Usage | None) -> None:
         if usage is not None:
             output = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)
             self.usage = Usage(input_tokens=usage.prompt_token_count or 0, output_tokens=output)
-
-    def _error(self, error: _Error) -> Exception:
-        body = _body(error)
-        message = failures.loggable(body.message, self._secret)
-        said = ErrorBody(message=f"in the middle of the answer: {message}", retry_after=body.retry_after)
-        code = body.code if body.code and math.isfinite(body.code) and 400 <= body.code < 600 else 500
-        return failures.of_status(code, said, {}, self._who)

@@ -76,6 +76,19 @@ class Transport:
         async with self._request("GET", url, None):
             pass
 
+    async def read(self, url: str) -> bytes:
+        """The body of what is asked for. Raises as ``events`` does."""
+        body = bytearray()
+        async with self._request("GET", url, None) as response:
+            try:
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) > self._limits.wire_bytes:
+                        raise ModelBadAnswer(f"{self._who}: the answer is longer than {self._limits.wire_bytes} bytes")
+            except (aiohttp.ClientError, OSError) as error:
+                raise ModelInterrupted(self._because("the answer was cut", error)) from error
+        return bytes(body)
+
     async def aclose(self) -> None:
         """Close all connections. Later requests raise ``ModelUnavailable``."""
         self._closed = True

@@ -156,7 +156,7 @@ class FakeProviderScript(ProviderScript):
 
 
 def _seen(body: Any) -> SeenRequest:
-    """A request of either format; a content is a text, or parts that hold one each."""
+    """A request of any format; a content is a text, or parts that hold one each."""
     turns: list[tuple[str, list[str]]] = []
     for turn in body.get("contents") or body.get("messages"):
         content = turn.get("parts") or turn.get("content")
@@ -164,6 +164,7 @@ def _seen(body: Any) -> SeenRequest:
         turns.append(("model" if turn["role"] == "assistant" else turn["role"], texts))
     system = [text for role, texts in turns if role == "system" for text in texts]
     system += [part["text"] for part in body.get("systemInstruction", {}).get("parts", ())]
+    system += [body["system"]] if "system" in body else []
     return SeenRequest(
         turns=[turn for turn in turns if turn[0] != "system"], system="\n".join(system) if system else None
     )

@@ -1,8 +1,8 @@
 """A language-model provider that lives on this machine, speaks the real wire formats, and fails on demand.
 
-It answers Gemini's ``streamGenerateContent``, ``generateContent``, ``countTokens`` and ``models`` and OpenAI's
-``chat/completions``, over plain HTTP. What it does is chosen by markers in the last user text, see ``script``. It keeps
-a ledger of what it was asked: the bill, against which attempts can be counted.
+It answers Gemini's ``streamGenerateContent``, ``generateContent`` and ``countTokens``, OpenAI's ``chat/completions``,
+Anthropic's ``messages``, and the ``models`` of all three, over plain HTTP. What it does is chosen by markers in the
+last user text, see ``script``. It keeps a ledger of what it was asked: the bill, against which attempts can be counted.
 
 As a library::
 

@@ -21,6 +21,10 @@ class Format(ABC):
     def prompt(self, body: Json) -> str:
         """The last user text."""
 
+    def start(self, prompt: str) -> bytes:
+        """The events before the first thought or text."""
+        return b""
+
     @abstractmethod
     def text(self, plan: Plan, index: int) -> bytes:
         """The event of one piece of text."""
@@ -40,6 +44,14 @@ class Format(ABC):
     @abstractmethod
     def error(self, code: int, message: str, retry_after: str = "", detail: str = "") -> bytes:
         """The body of an error."""
+
+    def failure(self, code: int, message: str) -> bytes:
+        """The event of an error in the middle."""
+        return b"data: " + self.error(code, message) + b"\r\n\r\n"
+
+    @abstractmethod
+    def model(self, name: str) -> bytes:
+        """The description of a model."""
 
     @abstractmethod
     def wrong_types(self) -> bytes:
@@ -108,8 +120,21 @@ class Gemini(Format):
             error["details"] = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": detail}]
         return dumps({"error": error})
 
+    def model(self, name: str) -> bytes:
+        return dumps({"name": f"models/{name}"})
+
     def wrong_types(self) -> bytes:
         return event({"candidates": [{"content": {"parts": [{"text": 42}]}, "finishReason": ["STOP"]}]})
+
+
+def last_user_text(body: Json) -> str:
+    """The last text of the last user's message; a content is a text, or parts that hold one each."""
+    for message in reversed(cast("list[Json]", body.get("messages") or [])):
+        if message.get("role") == "user":
+            content = message.get("content")
+            parts = cast("list[Json]", content) if isinstance(content, list) else [{"text": content}]
+            return str(parts[-1].get("text") or "")
+    return ""
 
 
 class OpenAI(Format):
@@ -121,12 +146,7 @@ class OpenAI(Format):
     }
 
     def prompt(self, body: Json) -> str:
-        for message in reversed(cast("list[Json]", body.get("messages") or [])):
-            if message.get("role") == "user":
-                content = message.get("content")
-                parts = cast("list[Json]", content) if isinstance(content, list) else [{"text": content}]
-                return str(parts[-1].get("text") or "")
-        return ""
+        return last_user_text(body)
 
     def text(self, plan: Plan, index: int) -> bytes:
         return self._chunk({"content": plan.chunks[index]}, None)
@@ -158,6 +178,9 @@ class OpenAI(Format):
 
     def error(self, code: int, message: str, retry_after: str = "", detail: str = "") -> bytes:
         return dumps({"error": {"message": message, "type": "error", "code": detail or str(code)}})
+
+    def model(self, name: str) -> bytes:
+        return dumps({"id": name, "object": "model"})
 
     def wrong_types(self) -> bytes:
         return event({"choices": [{"delta": {"content": 42}, "finish_reason": ["stop"]}]})

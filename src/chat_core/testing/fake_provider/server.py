@@ -9,6 +9,7 @@ from typing import Any, Self, TextIO, cast
 
 from chat_core.testing.fake_provider.formats import Format, Gemini, Json, OpenAI, event
 from chat_core.testing.fake_provider.ledger import Entry, Ledger, line
+from chat_core.testing.fake_provider.messages_format import Anthropic
 from chat_core.testing.fake_provider.script import Plan, has_marker, plan
 
 _GEMINI = re.compile(r"^/v1(?:beta)?/models/([^/:?]+)(?::(\w+))?(?:\?|$)")
@@ -83,7 +84,7 @@ class FakeProvider:
         entry = self.ledger.begin(method, path, headers, body)
         stream = _Stream(reader, writer, entry)
         try:
-            key = headers.get("x-goog-api-key", "") + headers.get("authorization", "")
+            key = "".join(headers.get(name, "") for name in ("x-goog-api-key", "authorization", "x-api-key"))
             await self._answer(entry, path, key, stream)
         except (_ClientLeft, OSError):
             stream.ended = "client-closed"
@@ -96,9 +97,15 @@ class FakeProvider:
         wire: Format = Gemini()
         match = _GEMINI.match(path)
         if match:
+            # Three formats share the description's address.
+            if "anthropic-version" in entry.headers:
+                wire = Anthropic()
+            elif key.startswith("Bearer "):
+                wire = OpenAI()
             entry.model, verb = match[1], match[2] or "get"
-        elif entry.path.endswith("/chat/completions"):
-            wire, entry.model = OpenAI(), str(body.get("model", ""))
+        elif entry.path.endswith(("/chat/completions", "/v1/messages")):
+            wire = Anthropic() if entry.path.endswith("/messages") else OpenAI()
+            entry.model = str(body.get("model", ""))
             verb = "streamGenerateContent" if body.get("stream") else "generateContent"
         elif entry.path.endswith("/models"):
             return stream.whole(200, b'{"models":[{"name":"models/fake"}],"data":[{"id":"fake"}]}')
@@ -110,7 +117,7 @@ class FakeProvider:
         if "retired" in entry.model:
             return stream.whole(404, wire.error(404, _MISSING.format(entry.model)))
         if verb == "get":
-            return stream.whole(200, b'{"name":"models/%s"}' % entry.model.encode())
+            return stream.whole(200, wire.model(entry.model))
         entry.prompt = prompt = wire.prompt(body)
         if verb == "countTokens":
             return stream.whole(200, b'{"totalTokens":%d}' % (len(prompt) // 4 + 1))
@@ -151,6 +158,8 @@ class _Stream:
             await self._hang()
         self.entry.status = 200
         self.writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        if start := wire.start(prompt):
+            await self._send(start, todo)
         for _ in range(todo.thoughts):
             await self._send(wire.thought(), todo)
         count = todo.after if todo.fault else len(todo.chunks)
@@ -201,7 +210,7 @@ class _Stream:
 def _fault(wire: Format, todo: Plan) -> bytes:
     match todo.fault:
         case "error":
-            return b"data: " + wire.error(todo.error_code, "the fake provider fails midway") + b"\r\n\r\n"
+            return wire.failure(todo.error_code, "the fake provider fails midway")
         case "html":
             return b"<!doctype html><p>It works!</p>\n\n"
         case "json":
@@ -211,6 +220,8 @@ def _fault(wire: Format, todo: Plan) -> bytes:
                 {
                     "candidates": [{"content": {"parts": [{"text": "@"}]}}],
                     "choices": [{"delta": {"content": "@"}}],
+                    "type": "content_block_delta",
+                    "delta": {"type": "text_delta", "text": "@"},
                 }
             ).replace(b"@", b"\xff\xfe")
         case "half":
