@@ -238,6 +238,15 @@ class TestAttempts:
         assert (model.health.last_failure, model.health.last_code) == (NOW, "provider-refused")
         assert model.health.consecutive_failures == 1
 
+    async def test_a_success_counts_for_a_reader_who_leaves_at_the_end(self) -> None:
+        model = attempts(ScriptedModel([ModelRefused()], answer("good")))
+        await parts_of(model)
+        async with aclosing(model.stream(ASKED)) as stream:
+            async for part in stream:
+                if isinstance(part, End):
+                    break
+        assert (model.health.last_success, model.health.consecutive_failures) == (NOW, 0)
+
     async def test_the_log_says_what_to_change_and_nothing_that_was_said(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:

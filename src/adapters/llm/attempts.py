@@ -14,6 +14,7 @@ from chat_core.ports.language_model import (
     AttemptBegins,
     AttemptFailed,
     Conversation,
+    End,
     LanguageModel,
     ReplyPart,
 )
@@ -89,6 +90,9 @@ class Attempts(Wrapper):
             try:
                 async with aclosing(self._begin(replace(conversation, seconds_left=end - clock()))) as parts:
                     async for part in parts:
+                        if isinstance(part, End):
+                            # Now, for a reader that has the end asks for nothing more.
+                            self._record = replace(self._record, last_success=self._now(), consecutive_failures=0)
                         yield part
             except ModelError as error:
                 self._failed(error)
@@ -100,7 +104,6 @@ class Attempts(Wrapper):
                     raise
                 failed = AttemptFailed(code=error.code, usage=error.usage, detail=error.detail)
             else:
-                self._record = replace(self._record, last_success=self._now(), consecutive_failures=0)
                 return
             yield failed
             await self._sleep(wait)
