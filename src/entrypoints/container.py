@@ -319,9 +319,12 @@ def build_model(settings: Settings) -> Choice:
 
 
 def configured_models(llm: str) -> tuple[tuple[str, str], ...]:
-    """The provider and the full name of each model in ``LLM``, in the order of asking. Raises ``SettingsError``."""
+    """The provider of each model in ``LLM``, and its ``provider:model``, in the order in which they are asked.
+
+    Raises ``SettingsError``.
+    """
     try:
-        return tuple((name.provider, str(name)) for name in names_of(llm))
+        return tuple((name.provider, f"{name.provider}:{name.model}") for name in names_of(llm))
     except ValueError as error:
         raise SettingsError([f"{error}."]) from error
 
