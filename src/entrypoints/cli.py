@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0 done, 1 a problem found, 2 it could not begin."""
+    """Run one command; returns its exit code: 0 done, 1 a problem found, 2 it could not begin, 130 stopped."""
     options = _parser().parse_args(arguments)
     from entrypoints import commands
 
@@ -32,7 +32,14 @@ def _parser() -> argparse.ArgumentParser:
     migrate.add_argument("--check", action="store_true", help="change nothing; exit code 1 if it does not fit")
 
     commands.add_parser("doctor", help="say what is configured, reachable and missing; exit code 1 on a problem")
-    commands.add_parser("providers", help="list the language model providers that are installed")
+
+    ask = commands.add_parser("ask", help="ask the language model (LLM) from here; exit code 1 without an answer")
+    ask.add_argument("prompt", help="what to ask")
+    ask.add_argument("--model", metavar="PROVIDER:MODEL", help="ask this one instead of those that LLM names")
+
+    listed = commands.add_parser("providers", help="list the language model providers, and which ones LLM names")
+    listed.add_argument("--check", action="store_true", help="ask each model of LLM whether it is there; 1 if not")
+
     commands.add_parser("version", help="print the version")
     return parser
 

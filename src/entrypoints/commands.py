@@ -2,17 +2,24 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
-from entrypoints.settings import Settings, SettingsError, load_settings, read_environ
+from entrypoints.settings import Settings, SettingsError, load_model_settings, load_settings, read_environ
 from entrypoints.version import VERSION
 
 
 def _with_settings(act: Callable[[Settings], int], **given: object) -> int:
+    return _told(lambda: act(load_settings(read_environ(), **given)))
+
+
+def _told(act: Callable[[], int]) -> int:
+    """What ``act`` returns; settings that it cannot begin with are told."""
     try:
-        return act(load_settings(read_environ(), **given))
+        return act()
     except SettingsError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
@@ -102,18 +109,40 @@ def doctor(_: argparse.Namespace) -> int:
     return _with_settings(act)
 
 
-def providers(_: argparse.Namespace) -> int:
-    """List the providers that are installed, and which one answers."""
+def ask(options: argparse.Namespace) -> int:
+    """Ask the models of ``LLM``, or the one that is given, and print the answer as it comes."""
 
-    def act(settings: Settings) -> int:
-        from entrypoints.container import installed_providers
+    def act() -> int:
+        from entrypoints.ask import ask
 
-        chosen = {name.partition(":")[0].strip() for name in settings.llm.split(",")}
-        for name in installed_providers():
-            print(f"{name}  (answers: LLM={settings.llm})" if name in chosen else name)
-        return 0
+        settings = load_model_settings(read_environ())
+        if options.model is not None:
+            settings = replace(settings, llm=options.model)
+        # Rooms choose among the others; here the choice is --model. One that is not set up is no hindrance.
+        settings = replace(settings, llm_offered=())
+        # What the adapters log of a failed attempt is on the terminal already, in this command's own words.
+        logging.disable(logging.WARNING)
+        try:
+            return 0 if asyncio.run(ask(settings, options.prompt)) else 1
+        except KeyboardInterrupt:
+            # By now the task was cancelled and has closed the connection.
+            print("stopped", file=sys.stderr)
+            return 130
+        finally:
+            logging.disable(logging.NOTSET)
 
-    return _with_settings(act)
+    return _told(act)
+
+
+def providers(options: argparse.Namespace) -> int:
+    """List the providers that are installed, and which of them are asked."""
+
+    def act() -> int:
+        from entrypoints.ask import list_providers
+
+        return 0 if asyncio.run(list_providers(load_model_settings(read_environ()), check=options.check)) else 1
+
+    return _told(act)
 
 
 def version(_: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from dependency_injector import containers, providers
 from adapters.auth.passwords import CryptContextPasswords
 from adapters.auth.tokens import JwtTokens, Key
 from adapters.llm.choice import Choice
-from adapters.llm.registry import Providers, build
+from adapters.llm.registry import Providers, build, names_of
 from adapters.memory.delivery import MemoryReplyFeed
 from adapters.memory.security import MemoryPasswords, MemoryTokens
 from adapters.memory.storage import MemoryUnitOfWork
@@ -104,13 +104,22 @@ async def _check_model(model: LanguageModel) -> Part:
     if isinstance(model, NotableModel) and model.notice:
         return Part("degraded", model.notice)
     if isinstance(model, Choice):
-        failing = [name for name, record in model.health.items() if record.consecutive_failures]
+        failing = [
+            f"{name} (circuit open)" if record.circuit_open else name
+            for name, record in model.health.items()
+            if record.circuit_open or record.consecutive_failures
+        ]
         if failing:
-            down = len(failing) == len(model.health) and all(
-                record.consecutive_failures >= FAILURES_TILL_DOWN for record in model.health.values()
+            down = all(
+                record.circuit_open or record.consecutive_failures >= FAILURES_TILL_DOWN
+                for record in model.health.values()
             )
             return Part("down" if down else "degraded", "failing: " + ", ".join(failing))
     return Part("ok")
+
+
+def _model(settings: Settings) -> Choice:
+    return build(settings.llm, settings.environ, offered=settings.llm_offered, concurrency=settings.llm_concurrency)
 
 
 def _offered(model: LanguageModel) -> frozenset[str]:
@@ -214,9 +223,7 @@ class Container(containers.DeclarativeContainer):
     tokens = providers.Singleton(_tokens, settings)
     recent_users = providers.Singleton(accounts.RecentUsers)
 
-    model = providers.Singleton(
-        lambda settings: build(settings.llm, settings.environ, offered=settings.llm_offered), settings
-    )
+    model = providers.Singleton(_model, settings)
     #: Whether this process is a worker, and how many replies it makes at once.
     is_worker = providers.Object(False)
     concurrency = providers.Object(200)
@@ -328,6 +335,25 @@ async def redis_answers(settings: Settings) -> bool:
             return False
 
     return await asyncio.to_thread(ping)
+
+
+def build_model(settings: Settings) -> Choice:
+    """The language model alone, as ``settings.llm`` and its kin say. Raises ``SettingsError``."""
+    try:
+        return _model(settings)
+    except ValueError as error:
+        raise SettingsError([f"{error}."]) from error
+
+
+def configured_models(llm: str) -> tuple[tuple[str, str], ...]:
+    """The provider of each model in ``LLM``, and its ``provider:model``, in the order in which they are asked.
+
+    Raises ``SettingsError``.
+    """
+    try:
+        return tuple((name.provider, f"{name.provider}:{name.model}") for name in names_of(llm))
+    except ValueError as error:
+        raise SettingsError([f"{error}."]) from error
 
 
 def installed_providers() -> tuple[str, ...]:

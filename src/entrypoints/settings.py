@@ -4,7 +4,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -47,6 +47,7 @@ class Settings:
     access_token_expire_minutes: int = 30
     llm: str = ECHO
     llm_offered: tuple[str, ...] = ()
+    llm_concurrency: int = 256
     cors_origins: tuple[str, ...] = ()
     send_wait: float = 50.0
     drain_delay: float = 2.0
@@ -72,7 +73,8 @@ def load_settings(environ: Mapping[str, str], **given: object) -> Settings:
     host = reader.text("HOST", "127.0.0.1")
     database_url = reader.text("DATABASE_URL", "sqlite:///./chat.db")
     algorithm = reader.choice("ALGORITHM", "HS256", ALGORITHMS)
-    settings = Settings(
+    settings = replace(
+        _models(reader, environ),
         app_name=reader.text("APP_NAME", "Chat API"),
         debug=debug,
         host=host,
@@ -86,14 +88,10 @@ def load_settings(environ: Mapping[str, str], **given: object) -> Settings:
         secret_keys=reader.secret_keys(debug, database_url, algorithm),
         algorithm=algorithm,
         access_token_expire_minutes=reader.number("ACCESS_TOKEN_EXPIRE_MINUTES", 30, 1, 1440),
-        llm=reader.text("LLM", DEFAULT_GEMINI if "GEMINI_API_KEY" in environ else ECHO),
-        llm_offered=tuple(name.strip() for name in reader.text("LLM_OFFERED", "").split(",") if name.strip()),
         cors_origins=reader.origins("CORS_ORIGINS"),
         send_wait=float(reader.number("SEND_WAIT", 50, 1, 600)),
         drain_delay=float(reader.number("DRAIN_DELAY", 2, 0, 15)),
-        model_timeout=float(reader.number("MODEL_TIMEOUT", 300, 1, 3600)),
         max_body_bytes=reader.number("MAX_BODY_BYTES", 512 * 1024, 1024, 64 * 1024 * 1024),
-        environ=dict(environ),
     )
     if debug and not _is_loopback(host):
         reader.problems.append(
@@ -103,6 +101,28 @@ def load_settings(environ: Mapping[str, str], **given: object) -> Settings:
     if reader.problems:
         raise SettingsError(reader.problems)
     return settings
+
+
+def load_model_settings(environ: Mapping[str, str]) -> Settings:
+    """The settings of the language models alone, for what needs no server and no database. Makes and keeps no key.
+
+    Raises ``SettingsError`` with every problem.
+    """
+    reader = _Reader(environ)
+    settings = _models(reader, environ)
+    if reader.problems:
+        raise SettingsError(reader.problems)
+    return settings
+
+
+def _models(reader: "_Reader", environ: Mapping[str, str]) -> Settings:
+    return Settings(
+        llm=reader.text("LLM", DEFAULT_GEMINI if "GEMINI_API_KEY" in environ else ECHO),
+        llm_offered=tuple(name.strip() for name in reader.text("LLM_OFFERED", "").split(",") if name.strip()),
+        llm_concurrency=reader.number("LLM_CONCURRENCY", 256, 1, 10_000),
+        model_timeout=float(reader.number("MODEL_TIMEOUT", 300, 1, 3600)),
+        environ=dict(environ),
+    )
 
 
 def _is_loopback(host: str) -> bool:

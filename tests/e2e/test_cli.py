@@ -105,7 +105,7 @@ def test_the_version_is_the_installed_one(run):
 def test_providers_are_listed_and_the_one_that_answers_is_marked(run):
     code, out, _ = run("providers")
     assert code == 0
-    answers = {line.split()[0]: "answers" in line for line in out.splitlines()}
+    answers = {line.split()[0]: "LLM:" in line for line in out.splitlines()}
     assert (answers["echo"], answers["gemini"]) == (True, False)
 
 

@@ -311,7 +311,8 @@ def test_a_provider_as_it_is_shown_is_installed_and_keeps_the_contract(page, pro
     [(group, points)] = project["project"]["entry-points"].items()
     (info / "entry_points.txt").write_text(f"[{group}]\n" + "".join(f"{n} = {v}\n" for n, v in points.items()))
     listed = chat_api("providers", cwd=tmp_path, LLM=f"{provider}:grey", PYTHONPATH=path)
-    assert f"{provider}  (answers: LLM={provider}:grey)" in listed.stdout.splitlines(), listed.stderr
+    lines = [line.split() for line in listed.stdout.splitlines()]
+    assert [provider, "installed", "LLM:", "1.", f"{provider}:grey"] in lines, listed.stderr
     said = chat_api("doctor", cwd=tmp_path, LLM=f"{provider}:grey", PYTHONPATH=path)
     assert said.returncode == (1 if page == GUIDE else 0), said.stdout
     if page == GUIDE:
@@ -328,13 +329,16 @@ def variables() -> dict[str, str]:
 
 
 def variables_read() -> set[str]:
-    """Those that the sources read: first arguments of methods on the environment, or looked for in it."""
+    """Those that the sources read: first arguments of methods on the environment, or of helpers that take it, or looked
+    for in it."""
     found = set()
     for file in (ROOT / "src" / "entrypoints" / "settings.py", *(ROOT / "src" / "adapters" / "llm").glob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             first = None
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
                 first = node.args[0]
+            elif isinstance(node, ast.Call) and len(node.args) > 1 and ast.unparse(node.args[0]) == "environ":
+                first = node.args[1]  # a helper that reads this variable of it
             elif isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.In):
                 first = node.left
             elif isinstance(node, ast.Subscript):

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections import Counter
+from uuid import UUID
 
 import pytest
 
+from chat_core.domain.ids import ReplyId
 from chat_core.testing.fake_provider import FakeProvider
 from chat_core.testing.models import Gate, ScriptedModel, answer
 from entrypoints.container import build_container, memory_container
@@ -168,3 +170,27 @@ async def test_a_busy_room_may_refuse_and_then_stores_nothing():
         gate.open()
         assert (await first).status_code == 201
         assert (await ada.send(room, "second")).status_code == 201
+
+
+async def test_a_model_that_keeps_failing_is_not_asked_for_a_while_and_readiness_says_so():
+    async with FakeProvider() as provider:
+        environ = {"GEMINI_API_KEY": "key", "GEMINI_BASE_URL": provider.url}
+        container = memory_container(settings("", llm="gemini:fake", environ=environ))
+        async with served(container) as url, people(url, "ada") as [ada]:
+            room = await ada.room()
+            for _ in range(5):
+                await ada.send(room, "[[garbage]]")
+            assert len(provider.ledger) == 5
+            sent = await ada.send(room, "hello")
+            reply = sent.json()["data"]["reply"]
+            assert (sent.status_code, reply["status"], reply["error"]["code"]) == (
+                201,
+                "failed",
+                "provider-unavailable",
+            )
+            assert len(provider.ledger) == 5
+            async with container.uow()() as tx:
+                assert list(await tx.replies.attempts(ReplyId(UUID(reply["id"])))) == []
+            ready = await ada.get("/health/ready")
+            assert ready.status_code == 200
+            assert "gemini:fake (circuit open)" in ready.text

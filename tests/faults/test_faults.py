@@ -21,5 +21,5 @@ async def test_no_promise_is_broken(fault_world: World, fault: Fault):
 
 
 async def test_no_promise_is_broken_by_a_provider(fault_world: World):
-    outcome = await scenarios_model.all_at_once(fault_world, seed=1)
+    outcome = await scenarios_model.one_after_another(fault_world, seed=1)
     assert outcome.passed, "\n".join(map(str, outcome.findings))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from adapters.llm.attempts import Attempts, Record
+from adapters.llm.budget import RetryBudget
 from adapters.llm.chain import Chain
 from adapters.llm.choice import Choice
 from adapters.llm.deadlines import Deadlines
@@ -238,6 +239,15 @@ class TestAttempts:
         assert (model.health.last_failure, model.health.last_code) == (NOW, "provider-refused")
         assert model.health.consecutive_failures == 1
 
+    async def test_a_success_counts_for_a_reader_who_leaves_at_the_end(self) -> None:
+        model = attempts(ScriptedModel([ModelRefused()], answer("good")))
+        await parts_of(model)
+        async with aclosing(model.stream(ASKED)) as stream:
+            async for part in stream:
+                if isinstance(part, End):
+                    break
+        assert (model.health.last_success, model.health.consecutive_failures) == (NOW, 0)
+
     async def test_the_log_says_what_to_change_and_nothing_that_was_said(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -246,6 +256,53 @@ class TestAttempts:
         assert "p:m failed (provider-refused, 1 in a row): p:m: HTTP 404" in caplog.text
         assert "LLM" in caplog.text
         assert "secret plan" not in caplog.text
+
+
+class TestRetryBudget:
+    def test_retries_are_a_fifth_of_the_requests_and_ten_more(self) -> None:
+        budget = RetryBudget(clock=Clock())
+        assert [budget.take_retry() for _ in range(11)] == [True] * 10 + [False]
+        for _ in range(10):
+            budget.count_request()
+        assert [budget.take_retry() for _ in range(3)] == [True, True, False]
+
+    def test_a_minute_later_it_is_fresh(self) -> None:
+        clock = Clock()
+        budget = RetryBudget(clock=clock)
+        for _ in range(10):
+            budget.take_retry()
+        clock.time += 59
+        assert not budget.take_retry()
+        clock.time += 1
+        assert budget.take_retry()
+
+    def test_it_keeps_no_more_for_many_requests_than_for_few(self) -> None:
+        clock = Clock()
+        budget = RetryBudget(clock=clock)
+        for _ in range(1000):
+            clock.time += 1
+            for _ in range(5):
+                budget.count_request()
+        assert len(budget._seconds) == 60
+        assert sum(budget.take_retry() for _ in range(1000)) == 10 + 60
+
+    async def test_in_an_outage_there_is_hardly_more_than_what_was_asked_for(self) -> None:
+        clock, inner = Clock(), ScriptedModel([ModelUnavailable("away")])
+        model = attempts(inner, clock, budget=RetryBudget(clock=lambda: 0.0))
+        for _ in range(100):
+            await parts_of(model)
+        parts, error = await parts_of(model)
+        assert len(inner.asked) == 131
+        # When it is used up the error is raised, and nothing is waited for.
+        assert parts == [BEGINS]
+        assert error is not None and error.detail == "away"
+
+    async def test_what_is_answered_uses_nothing_up(self) -> None:
+        budget = RetryBudget(clock=Clock())
+        model = attempts(ScriptedModel(), budget=budget)
+        for _ in range(50):
+            await parts_of(model)
+        assert sum(budget.take_retry() for _ in range(100)) == 20
 
 
 class TestChain:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from entrypoints.secret_key import kept_secret_key
-from entrypoints.settings import Settings, SettingsError, load_settings, read_environ
+from entrypoints.settings import Settings, SettingsError, load_model_settings, load_settings, read_environ
 
 SECRET = "a-key-of-tests-" + "0123456789" * 5
 
@@ -35,6 +35,7 @@ def test_where_nothing_is_set_it_is_a_trial_on_this_machine():
     assert (settings.debug, settings.host, settings.port, settings.workers) == (True, "127.0.0.1", 8000, 1)
     assert (settings.database_url, settings.auto_migrate) == ("sqlite:///./chat.db", True)
     assert (settings.redis_url, settings.llm, settings.llm_offered) == (None, "echo", ())
+    assert settings.llm_concurrency == 256
     assert (settings.algorithm, settings.access_token_expire_minutes) == ("HS256", 30)
     assert (settings.send_wait, settings.model_timeout, settings.max_body_bytes) == (50.0, 300.0, 512 * 1024)
     assert (settings.app_name, settings.log_level, settings.cors_origins) == ("Chat API", "INFO", ())
@@ -47,13 +48,14 @@ def test_each_variable_is_read():
         DATABASE_URL="postgresql://db/chat", DATABASE_POOL_SIZE="3", AUTO_MIGRATE="yes", REDIS_URL="redis://r:1/0",
         ALGORITHM="hs512", ACCESS_TOKEN_EXPIRE_MINUTES="5", LLM="gemini:a,echo:", LLM_OFFERED=" gemini:b, , echo: ",
         CORS_ORIGINS="https://a.example, http://localhost:3000", SEND_WAIT="10", MODEL_TIMEOUT="20",
-        MAX_BODY_BYTES="2048",
+        MAX_BODY_BYTES="2048", LLM_CONCURRENCY="7",
     )  # fmt: skip
     assert (settings.app_name, settings.debug, settings.host, settings.port) == ("Tea", False, "0.0.0.0", 80)
     assert (settings.workers, settings.log_level, settings.database_url) == (4, "WARNING", "postgresql://db/chat")
     assert (settings.database_pool_size, settings.auto_migrate, settings.redis_url) == (3, True, "redis://r:1/0")
     assert (settings.algorithm, settings.access_token_expire_minutes) == ("HS512", 5)
     assert (settings.llm, settings.llm_offered) == ("gemini:a,echo:", ("gemini:b", "echo:"))
+    assert settings.llm_concurrency == 7
     assert settings.cors_origins == ("https://a.example", "http://localhost:3000")
     assert (settings.send_wait, settings.model_timeout, settings.max_body_bytes) == (10.0, 20.0, 2048)
     assert settings.secret_keys == (SECRET,)
@@ -66,6 +68,14 @@ def test_a_key_of_gemini_chooses_gemini_unless_another_is_named():
 
 def test_a_server_database_is_not_migrated_unless_that_is_said():
     assert load(DATABASE_URL="postgresql://db/chat").auto_migrate is False
+
+
+def test_the_settings_of_the_models_need_no_others_and_keep_no_key(tmp_path: Path):
+    settings = load_model_settings({"LLM": "a:b", "LLM_CONCURRENCY": "3", "MODEL_TIMEOUT": "9", "PORT": "none"})
+    assert (settings.llm, settings.llm_concurrency, settings.model_timeout) == ("a:b", 3, 9.0)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(SettingsError, match="LLM_CONCURRENCY should be a whole number from 1 to 10000"):
+        load_model_settings({"LLM_CONCURRENCY": "0"})
 
 
 def test_what_the_command_line_gives_wins():
@@ -119,6 +129,7 @@ BAD = {
     "CORS_ORIGINS": ["*", "https://*", "example.com", "https://a.example/", "https://a.example/x", "null"],
     "SEND_WAIT": ["0", "601", "1.5"],
     "MODEL_TIMEOUT": ["0", "3601"],
+    "LLM_CONCURRENCY": ["0", "10001", "many"],
     "MAX_BODY_BYTES": ["1023", "1e6"],
     "SECRET_KEY": ["tooshort", "x" * 31, "your-secret-key-change-this-in-production"],
     "SECRET_KEY_PREVIOUS": ["tooshort", f"{SECRET},tooshort"],

@@ -8,12 +8,14 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from adapters.llm.budget import RetryBudget
 from adapters.llm.wrapping import Wrapper
 from chat_core.errors import ModelError, ModelUnavailable
 from chat_core.ports.language_model import (
     AttemptBegins,
     AttemptFailed,
     Conversation,
+    End,
     LanguageModel,
     ReplyPart,
 )
@@ -34,6 +36,7 @@ class Record:
     last_failure: datetime | None = None
     last_code: str | None = None
     consecutive_failures: int = 0
+    circuit_open: bool = False
 
 
 class Attempts(Wrapper):
@@ -42,8 +45,8 @@ class Attempts(Wrapper):
     After ``ModelUnavailable`` and its kinds, also in the middle, ``AttemptFailed`` follows and then another request: at
     most ``requests_max`` to ``provider``, counted with those in ``conversation.attempts``. Between two it waits for as
     long as the provider wished, and a random while on top that grows from one to the next (full jitter). Where the wait
-    would be longer than ``seconds_left``, or no request is left, the last error is raised. Other errors are raised at
-    once. An end without text is no failure here.
+    would be longer than ``seconds_left``, no request is left, or ``budget`` is used up, the last error is raised. Other
+    errors are raised at once. An end without text is no failure here.
 
     ``clock`` gives seconds, ``now`` the time of day for the record, ``uniform`` a random number between two.
     """
@@ -55,6 +58,7 @@ class Attempts(Wrapper):
         provider: str,
         model_name: str,
         requests_max: int = REQUESTS_MAX,
+        budget: RetryBudget | None = None,
         clock: Callable[[], float] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         uniform: Callable[[float, float], float] = random.uniform,
@@ -63,6 +67,7 @@ class Attempts(Wrapper):
         super().__init__(model)
         self.provider, self.model_name = provider, model_name
         self._requests_max = requests_max
+        self._budget = budget or RetryBudget()
         self._clock, self._sleep, self._uniform, self._now = clock, sleep, uniform, now
         self._record = Record()
 
@@ -86,9 +91,14 @@ class Attempts(Wrapper):
         while True:
             made, tries = made + 1, tries + 1
             yield AttemptBegins(provider=self.provider, model=self.model_name)
+            if tries == 1:
+                self._budget.count_request()
             try:
                 async with aclosing(self._begin(replace(conversation, seconds_left=end - clock()))) as parts:
                     async for part in parts:
+                        if isinstance(part, End):
+                            # Now, for a reader that has the end asks for nothing more.
+                            self._record = replace(self._record, last_success=self._now(), consecutive_failures=0)
                         yield part
             except ModelError as error:
                 self._failed(error)
@@ -96,11 +106,10 @@ class Attempts(Wrapper):
                     raise
                 wait = error.retry_after or 0.0
                 wait += self._uniform(0.0, min(BACKOFF_MAX_SECONDS, BACKOFF_SECONDS * 2 ** (tries - 1)))
-                if wait >= end - clock():
+                if wait >= end - clock() or not self._budget.take_retry():
                     raise
                 failed = AttemptFailed(code=error.code, usage=error.usage, detail=error.detail)
             else:
-                self._record = replace(self._record, last_success=self._now(), consecutive_failures=0)
                 return
             yield failed
             await self._sleep(wait)

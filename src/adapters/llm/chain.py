@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from adapters.llm.attempts import Attempts, Record
+from adapters.llm.attempts import Record
+from adapters.llm.links import Link
 from chat_core.errors import ModelRefused, ModelUnavailable, PromptTooLong
 from chat_core.ports.language_model import (
     AttemptBegins,
@@ -25,7 +26,7 @@ class Chain(LanguageModel):
     ``AttemptFailed`` says that the text so far is void. All share the conversation's ``seconds_left`` and ``attempts``.
     """
 
-    def __init__(self, models: Sequence[Attempts], *, clock: Callable[[], float] | None = None) -> None:
+    def __init__(self, models: Sequence[Link], *, clock: Callable[[], float] | None = None) -> None:
         if not models:
             raise ValueError("a chain has at least one model")
         self._models = tuple(models)
@@ -59,13 +60,15 @@ class Chain(LanguageModel):
                         if isinstance(part, AttemptBegins):
                             asked = True
                             attempts = (*attempts, f"{part.provider}:{part.model}")
+                        elif isinstance(part, AttemptFailed):
+                            asked = False
                         yield part
                 return
             except (ModelUnavailable, ModelRefused) as error:
                 if model is self._models[-1] or isinstance(error, PromptTooLong):
                     raise
                 failed = AttemptFailed(code=error.code, usage=error.usage, detail=error.detail)
-            # A model that had no request left has begun nothing that could fail.
+            # A model that had no request left, or was not to be asked (again), has nothing under way that could fail.
             if asked:
                 yield failed
 

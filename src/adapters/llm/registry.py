@@ -6,9 +6,13 @@ from importlib import metadata
 from typing import Any, Protocol
 
 from adapters.llm.attempts import REQUESTS_MAX, Attempts
+from adapters.llm.breaker import Circuit, CircuitBreaker
+from adapters.llm.budget import RetryBudget
 from adapters.llm.chain import Chain
 from adapters.llm.choice import Choice
 from adapters.llm.deadlines import Deadlines
+from adapters.llm.limit import CONCURRENCY, ConcurrencyLimit, Slots
+from adapters.llm.links import Link
 from chat_core.ports.language_model import LanguageModel
 
 GROUP = "chat_core.language_models"
@@ -42,6 +46,10 @@ class ModelName:
             raise ValueError(f"{text!r} names no model: write provider:model, such as gemini:gemini-3.8-flash")
         return cls(provider, model)
 
+    def __str__(self) -> str:
+        """The name that the model has in records and on bills."""
+        return f"{self.provider}:{self.model or self.provider}"
+
 
 class Providers:
     """The providers that are installed, as entry points in ``chat_core.language_models``."""
@@ -66,33 +74,67 @@ class Providers:
         raise ValueError(f"LLM names the provider {name.provider!r}, which is not installed; installed: {known}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What all requests to one model of one provider have in common, whichever chain they come from."""
+
+    circuit: Circuit
+    slots: Slots
+    budget: RetryBudget
+
+
 def build(
-    llm: str, environ: Mapping[str, str], *, offered: Sequence[str] = (), providers: Providers | None = None
+    llm: str,
+    environ: Mapping[str, str],
+    *,
+    offered: Sequence[str] = (),
+    concurrency: int = CONCURRENCY,
+    providers: Providers | None = None,
 ) -> Choice:
-    """The service's language model, with deadlines and attempts around each provider.
+    """The service's language model: deadlines, attempts, a limit and a circuit breaker around each provider.
 
     ``llm`` is a name or several with commas between them, each taking over from the one before: all but the last then
-    get one request for a reply, the last one three. ``offered`` are the names that rooms may choose besides. Makes no
-    request. Raises ``ValueError``, with a sentence that names the variable.
+    get one request for a reply, the last one three. ``offered`` are the names that rooms may choose besides. Each
+    model has at most ``concurrency`` streams at once. Makes no request. Raises ``ValueError``, with a sentence that
+    names the variable.
     """
-    providers = providers or Providers()
-    names = [ModelName.parse(text) for text in llm.split(",") if text.strip()]
-    if not names:
-        raise ValueError("LLM is empty: set it to provider:model, such as gemini:gemini-3.8-flash")
-    own = _chain(names, environ, providers)
-    others = [_chain([ModelName.parse(text)], environ, providers) for text in offered]
+    names = names_of(llm)
+    builder = _Builder(environ, concurrency, providers or Providers())
+    own = builder.chain(names)
+    others = [builder.chain([ModelName.parse(text)]) for text in offered]
     return Choice(own, {chain.name: chain for chain in others if chain.name != own.name})
 
 
-def _chain(names: Sequence[ModelName], environ: Mapping[str, str], providers: Providers) -> Chain:
-    return Chain(
-        [
-            Attempts(
-                Deadlines(providers.create(name, environ)),
-                provider=name.provider,
-                model_name=name.model or name.provider,
-                requests_max=REQUESTS_MAX if name is names[-1] else 1,
-            )
-            for name in names
-        ]
-    )
+def names_of(llm: str) -> list[ModelName]:
+    """The models that ``LLM`` names, in the order in which they are asked. Raises ``ValueError``."""
+    names = [ModelName.parse(text) for text in llm.split(",") if text.strip()]
+    if not names:
+        raise ValueError("LLM is empty: set it to provider:model, such as gemini:gemini-3.8-flash")
+    return names
+
+
+class _Builder:
+    def __init__(self, environ: Mapping[str, str], concurrency: int, providers: Providers) -> None:
+        self._environ, self._concurrency, self._providers = environ, concurrency, providers
+        self._shared: dict[str, _Shared] = {}
+
+    def chain(self, names: Sequence[ModelName]) -> Chain:
+        return Chain([self._link(name, REQUESTS_MAX if name is names[-1] else 1) for name in names])
+
+    def _link(self, name: ModelName, requests_max: int) -> Link:
+        shared = self._shared_by(str(name))
+        attempts = Attempts(
+            Deadlines(self._providers.create(name, self._environ)),
+            provider=name.provider,
+            model_name=name.model or name.provider,
+            requests_max=requests_max,
+            budget=shared.budget,
+        )
+        # From the inside out, each for a reason: deadlines are of one request; attempts announce each request, and the
+        # two around them decide by the announcement whether, and when, it is made.
+        return CircuitBreaker(ConcurrencyLimit(attempts, shared.slots), shared.circuit)
+
+    def _shared_by(self, name: str) -> _Shared:
+        if name not in self._shared:
+            self._shared[name] = _Shared(Circuit(name), Slots(self._concurrency), RetryBudget())
+        return self._shared[name]
