@@ -39,7 +39,7 @@ from chat_core.ports.language_model import (
     Usage,
 )
 from chat_core.testing.models import Gate, Step, answer
-from chat_core.use_cases.generation import ANSWER_MAX
+from chat_core.use_cases.drafts import ANSWER_MAX
 from chat_core.use_cases.replies import AwaitReply, SweepReplies
 from tests.clocks import Seconds
 from tests.world import NewWorld, World

@@ -5,7 +5,7 @@ import logging
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 from typing import cast
@@ -20,21 +20,17 @@ from chat_core.ports.language_model import (
     AttemptFailed,
     Conversation,
     End,
-    FinishReason,
     LanguageModel,
     ReplyPart,
     Text,
-    Usage,
 )
 from chat_core.ports.storage import Transaction, UnitOfWork
+from chat_core.use_cases.drafts import ANSWER_MAX, AnswerTooLong, Draft, Verdict, verdict_of, verdict_of_stop
 from chat_core.use_cases.prompts import CONTEXT_MESSAGES, conversation
 from chat_core.use_cases.transactions import again_on_contention
 from chat_core.use_cases.turns import Turns
 
 log = logging.getLogger(__name__)
-
-#: An answer longer than this is given up: nobody reads it, and every later prompt would carry it.
-ANSWER_MAX = 200_000
 
 #: How long a maker that was told to leave may take to hand its reply over, in seconds.
 _RELEASE_SECONDS = 3.0
@@ -60,73 +56,6 @@ class _NotOurs(Exception):
     """The reply has its end, or another maker: this one leaves."""
 
 
-class _AnswerTooLong(Exception):
-    pass
-
-
-@dataclass(slots=True)
-class _Draft:
-    """What one maker has of an answer so far."""
-
-    number: int
-    parts: list[str] = field(default_factory=list[str])
-    length: int = 0
-    attempt: Attempt | None = None
-    usage: Usage | None = None
-    wasted: int = 0
-
-    def append(self, part: Text) -> None:
-        # A NUL cannot be stored, and half a surrogate pair is no text: neither is worth the answer around it.
-        clean = part.text.replace("\x00", "").encode("utf-8", "ignore").decode()
-        self.parts.append(clean)
-        self.length += len(clean)
-        self.usage = part.usage or self.usage
-
-    def forget(self, usage: Usage | None) -> None:
-        usage = usage or self.usage
-        if usage is not None:
-            self.wasted += usage.input_tokens + usage.output_tokens
-        self.parts.clear()
-        self.length, self.usage = 0, None
-
-    def end_attempt(self, outcome: str, at: datetime, usage: Usage | None) -> None:
-        self.usage = usage or self.usage
-        if self.attempt is not None and self.attempt.ended_at is None:
-            self.attempt = replace(
-                self.attempt,
-                ended_at=at,
-                outcome=outcome,
-                input_tokens=self.usage.input_tokens if self.usage else None,
-                output_tokens=self.usage.output_tokens if self.usage else None,
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Verdict:
-    """The end of a reply, before it is stored."""
-
-    status: ReplyStatus
-    reason: str | None = None
-    error_code: str | None = None
-    text: str | None = None
-
-
-def _verdict(end: End, text: str) -> _Verdict:
-    """What the provider's own end makes of the text that came before it."""
-    if end.reason is FinishReason.BLOCKED:
-        return _Verdict(status=ReplyStatus.BLOCKED, reason=end.reason, error_code="blocked")
-    if not text.strip():
-        return _Verdict(status=ReplyStatus.FAILED, reason=end.reason, error_code="empty-answer")
-    status = ReplyStatus.COMPLETE if end.reason is FinishReason.STOP else ReplyStatus.INCOMPLETE
-    return _Verdict(status=status, reason=end.reason, text=text)
-
-
-def _stopped(text: str) -> _Verdict:
-    if not text.strip():
-        return _Verdict(status=ReplyStatus.CANCELLED, reason="stopped", error_code="cancelled")
-    return _Verdict(status=ReplyStatus.INCOMPLETE, reason="stopped", text=text)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateReply:
     """Make one reply, from its claim to its end. Does nothing where it is not to be had.
@@ -148,7 +77,7 @@ class GenerateReply:
         job = await self._claim(reply_id)
         if job is None:
             return
-        draft = _Draft(number=job.made, wasted=job.wasted)
+        draft = Draft(number=job.made, wasted=job.wasted)
         making = asyncio.create_task(self._stream(job, draft))
         try:
             async with self.feed.watch(reply_id) as watch:
@@ -203,7 +132,7 @@ class GenerateReply:
 
     # --- the model ---
 
-    async def _stream(self, job: _Job, draft: _Draft) -> End:
+    async def _stream(self, job: _Job, draft: Draft) -> End:
         """Read the model to its end. What bounds it is here, whatever the model itself promises."""
         seconds = job.conversation.seconds_left
         total = asyncio.timeout(None if seconds is None else max(0.0, seconds))
@@ -215,15 +144,13 @@ class GenerateReply:
                 raise
             raise ModelTimedOut(f"no end after {seconds:g} s") from error
 
-    async def _read(self, job: _Job, draft: _Draft) -> End:
+    async def _read(self, job: _Job, draft: Draft) -> End:
         # The port's iterator is a generator, or closes like one.
         stream = cast("AsyncGenerator[ReplyPart, None]", self.model.stream(job.conversation))
         async with aclosing(stream) as parts:
             async for part in parts:
                 if isinstance(part, Text):
                     draft.append(part)
-                    if draft.length > ANSWER_MAX:
-                        raise _AnswerTooLong
                 elif isinstance(part, AttemptBegins):
                     await self._patiently(job.reply, lambda begins=part: self._begin_attempt(job.reply, draft, begins))
                 elif isinstance(part, AttemptFailed):
@@ -234,7 +161,7 @@ class GenerateReply:
         raise ModelError("The model's stream has no end.")
 
     @again_on_contention
-    async def _begin_attempt(self, reply: Reply, draft: _Draft, begins: AttemptBegins) -> None:
+    async def _begin_attempt(self, reply: Reply, draft: Draft, begins: AttemptBegins) -> None:
         attempt = Attempt(
             reply_id=reply.id,
             number=draft.number + 1,
@@ -278,7 +205,7 @@ class GenerateReply:
         return _Makes.STOPPED if renewed.stop_requested else _Makes.DONE
 
     @again_on_contention
-    async def _abandon(self, draft: _Draft) -> None:
+    async def _abandon(self, draft: Draft) -> None:
         """Close the bill of a request whose answer nobody waits for any more."""
         draft.end_attempt("abandoned", self.now(), None)
         if draft.attempt is None:
@@ -287,7 +214,7 @@ class GenerateReply:
             await tx.replies.end_attempt(draft.attempt)
             await tx.commit()
 
-    async def _release(self, reply: Reply, draft: _Draft) -> None:
+    async def _release(self, reply: Reply, draft: Draft) -> None:
         draft.end_attempt("handed-over", self.now(), None)
         try:
             async with asyncio.timeout(_RELEASE_SECONDS), self.uow() as tx:
@@ -301,35 +228,34 @@ class GenerateReply:
 
     # --- the end ---
 
-    async def _end(self, reply: Reply, draft: _Draft, making: "asyncio.Task[End]", state: _Makes) -> None:
-        text = "".join(draft.parts)
+    async def _end(self, reply: Reply, draft: Draft, making: "asyncio.Task[End]", state: _Makes) -> None:
         if state is _Makes.STOPPED:
             draft.end_attempt("stopped", self.now(), None)
-            verdict = _stopped(text)
+            verdict = verdict_of_stop(draft.text)
         else:
             try:
                 end = making.result()
             except _NotOurs:
                 return
-            except (ModelError, _AnswerTooLong) as error:
+            except (ModelError, AnswerTooLong) as error:
                 verdict = self._failure(reply, draft, error)
             except Exception:
                 log.exception("a reply failed for a reason of our own", extra={"reply_id": str(reply.id)})
                 draft.end_attempt("internal-error", self.now(), None)
-                verdict = _Verdict(status=ReplyStatus.FAILED, error_code="internal-error")
+                verdict = Verdict(status=ReplyStatus.FAILED, error_code="internal-error")
             else:
                 draft.end_attempt(end.reason, self.now(), end.usage)
-                verdict = _verdict(end, text)
+                verdict = verdict_of(end, draft.text)
         await self._patiently(reply, lambda: self._in_turn(reply, draft, verdict))
 
-    def _failure(self, reply: Reply, draft: _Draft, error: Exception) -> _Verdict:
+    def _failure(self, reply: Reply, draft: Draft, error: Exception) -> Verdict:
         code = error.code if isinstance(error, ModelError) else "answer-too-long"
         detail = error.detail if isinstance(error, ModelError) else f"more than {ANSWER_MAX} characters"
         log.warning("the model failed: %s (%s)", code, detail, extra={"reply_id": str(reply.id)})
         usage = error.usage if isinstance(error, ModelError) else None
         draft.end_attempt(code, self.now(), usage)
         draft.forget(usage)
-        return _Verdict(status=ReplyStatus.FAILED, error_code=code)
+        return Verdict(status=ReplyStatus.FAILED, error_code=code)
 
     async def _patiently(self, reply: Reply, work: Callable[[], Awaitable[None]]) -> None:
         """Do ``work`` as soon as the storage is there, until the reply's deadline: what the model said is not lost to
@@ -342,12 +268,12 @@ class GenerateReply:
                     raise
             await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - no secret
 
-    async def _in_turn(self, reply: Reply, draft: _Draft, verdict: _Verdict) -> None:
+    async def _in_turn(self, reply: Reply, draft: Draft, verdict: Verdict) -> None:
         async with self.turns(reply.room_id):
             await self._store(reply, draft, verdict)
 
     @again_on_contention
-    async def _store(self, reply: Reply, draft: _Draft, verdict: _Verdict) -> None:
+    async def _store(self, reply: Reply, draft: Draft, verdict: Verdict) -> None:
         at = self.now()
         message_id = MessageId(uuid7()) if verdict.text is not None else None
         ended = replace(
