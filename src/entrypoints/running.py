@@ -28,7 +28,7 @@ async def running(container: Container) -> AsyncIterator[None]:
     await container.open_storage()
     line = container.line()
     if line is not None:
-        line.open(works=container.is_worker())
+        await line.open(works=container.is_worker())
     model: LanguageModel = container.model()
     if isinstance(model, NotableModel) and model.notice:
         log.warning("%s", model.notice)

@@ -148,9 +148,9 @@ def counts(line: RedisLine) -> bool:
 
 async def line_to(valkey: Valkey, *, works: bool = False) -> RedisLine:
     line = RedisLine(url_of(valkey))
-    line.open(works=works)
+    await line.open(works=works)
     async with asyncio.timeout(10):
-        while not line.connected:  # noqa: ASYNC110 - a hint, without an event of its own
+        while not heard(line):  # noqa: ASYNC110 - on a busy machine its own moment may not be enough
             await asyncio.sleep(0.005)
     return line
 
@@ -199,7 +199,7 @@ async def test_a_worker_that_falls_silent_is_not_counted_on(valkey: Valkey):
     assert counts(listener)  # taken for granted, until there was time to hear of one
     now = 6.0
     assert not counts(listener)
-    listener.open(works=False)
+    await listener.open(works=False)
     worker = await line_to(valkey, works=True)
     async with asyncio.timeout(10):
         while not counts(listener):  # noqa: ASYNC110

@@ -26,6 +26,8 @@ TIMEOUT = 0.2
 SILENCE = 5.0
 #: How often a worker says that it is there, and a listener that Redis is, in seconds.
 PULSE = 1.0
+#: How long a process that starts waits for Redis, in seconds.
+FIRST = 0.5
 
 
 async def _nobody(_: ReplyId) -> None:
@@ -50,14 +52,21 @@ class RedisLine:
         self._outbox: asyncio.Queue[tuple[str, str]] = asyncio.Queue(maxsize=10_000)
         self._tasks: list[asyncio.Task[None]] = []
         self._worker_heard = monotonic()
+        self._found = asyncio.Event()
         self.connected = False
         self.heard: Callable[[ReplyId], Awaitable[None]] = _nobody
 
-    def open(self, *, works: bool) -> None:
-        """Begin to listen; with ``works``, say once a second that a worker is here."""
+    async def open(self, *, works: bool) -> None:
+        """Begin to listen; with ``works``, say once a second that a worker is here.
+
+        Waits a moment for Redis, so that the first replies of a process already go to the workers.
+        """
         self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._speak())]
         if works:
             self._tasks.append(asyncio.create_task(self._pulse()))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST):
+                await self._found.wait()
 
     async def close(self) -> None:
         while running := [task for task in self._tasks if not task.done()]:
@@ -126,6 +135,7 @@ class RedisLine:
             asked = False
             if not self.connected:
                 self.connected = True
+                self._found.set()
                 log.info("Redis is there")
             if message["type"] == "message":
                 await self._take(message["channel"], message["data"])

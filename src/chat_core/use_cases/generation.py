@@ -240,6 +240,7 @@ class GenerateReply:
             except (ModelError, AnswerTooLong) as error:
                 verdict = self._failure(reply, draft, error)
             except Exception:
+                # Whatever it is, the person who asked is told that there will be no answer.
                 log.exception("a reply failed for a reason of our own", extra={"reply_id": str(reply.id)})
                 draft.end_attempt("internal-error", self.now(), None)
                 verdict = Verdict(status=ReplyStatus.FAILED, error_code="internal-error")
