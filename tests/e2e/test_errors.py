@@ -24,6 +24,7 @@ def is_problem(response: httpx.Response, status: int, code: str) -> None:
 BODIES = {
     "not JSON": b"{",
     "no body": b"",
+    "white space": b" ",
     "not UTF-8": b'{"content": "\xff"}',
     "deep": b"[" * 100_000,
     "deep inside": b'{"content": ' + b"[" * 50_000,
@@ -168,6 +169,23 @@ async def test_a_fault_of_ours_tells_the_client_nothing(memory, monkeypatch):
         failed = await ada.get("/rooms/")
         is_problem(failed, 500, "internal-error")
         assert "secret" not in failed.text
+
+
+async def test_a_missing_body_is_said_to_be_missing(memory):
+    async with served(memory) as url, people(url, "ada") as [ada]:
+        refused = await ada.post("/rooms/", content=b"", headers=JSON)
+        is_problem(refused, 400, "invalid-request")
+        assert refused.json()["errors"] == [{"pointer": "", "detail": "A JSON body is needed."}]
+
+
+async def test_a_head_is_a_get_without_content_and_no_fault_of_ours(memory, caplog):
+    async with served(memory) as url, people(url, "ada") as [ada]:
+        for path in ("/health", "/rooms/", "/nope"):
+            got = await ada.get(path)
+            head = await ada.call("HEAD", path)
+            assert (head.status_code, head.content) == (got.status_code, b"")
+            assert head.headers["content-length"] == got.headers["content-length"]
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_every_path_works_with_and_without_a_trailing_slash(memory):

@@ -1,5 +1,6 @@
 """The OpenAPI document is true, and its pages need nothing from outside."""
 
+import logging
 import re
 from typing import Any
 
@@ -25,6 +26,13 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
 
 async def test_the_document_is_valid(document):
     validate(document)
+
+
+async def test_asking_for_it_leaves_the_logging_as_it_is():
+    before = list(logging.getLogger().handlers), logging.getLogger().level
+    async with served(memory_container()) as url, httpx.AsyncClient(base_url=url) as http:
+        assert (await http.get("/openapi.json")).status_code == 200
+    assert (list(logging.getLogger().handlers), logging.getLogger().level) == before
 
 
 async def test_every_example_validates_against_its_schema(document):

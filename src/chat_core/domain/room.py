@@ -29,7 +29,7 @@ class AIMode(StrEnum):
 
 
 class WhenBusy(StrEnum):
-    """What a send meets while an answer is being made: its own place in the queue, or a refusal."""
+    """What a send meets while an answer is being made: an answer of its own, beside the other, or a refusal."""
 
     QUEUE = "queue"
     REJECT = "reject"

@@ -45,6 +45,8 @@ def document(
     app = Litestar(
         routes,
         dependencies=dependencies,
+        # Left to itself, even an application that is only described takes over the logging of the process.
+        logging_config=None,
         openapi_config=OpenAPIConfig(
             title=title,
             version=version,

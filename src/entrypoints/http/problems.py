@@ -102,11 +102,17 @@ def from_framework(_: Request[Any, Any, Any], error: HTTPException) -> Response[
     faults: list[FaultOut] = []
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
         faults = [
-            FaultOut(pointer=str(extra.get("key", "")), detail=str(extra.get("message", "")))
+            _missing_body()
+            if extra.get("key") == "data"
+            else FaultOut(pointer=str(extra.get("key", "")), detail=str(extra.get("message", "")))
             for extra in error.extra
             if isinstance(extra, dict)
         ]
     return problem(status, code, title, "; ".join(f.detail for f in faults), faults=faults, headers=headers)
+
+
+def _missing_body() -> FaultOut:
+    return FaultOut(pointer="", detail="A JSON body is needed.")
 
 
 def from_bug(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -1,6 +1,6 @@
 """``/replies``: following, stopping and retrying an answer."""
 
-from litestar import Router, get, post
+from litestar import Response, Router, get, post
 
 from chat_core.domain.user import Actor
 from chat_core.use_cases.replies import ReadReply, RetryReply, StopReply
@@ -26,9 +26,10 @@ async def stop_reply(reply_id: Id, actor: Use[Actor], stop_reply: Use[StopReply]
 
 
 @post("/{reply_id:str}/retry", status_code=202, responses=refusals(404, 409), summary="Try a reply again")
-async def retry_reply(reply_id: Id, actor: Use[Actor], retry_reply: Use[RetryReply]) -> ReplyOut:
+async def retry_reply(reply_id: Id, actor: Use[Actor], retry_reply: Use[RetryReply]) -> Response[ReplyOut]:
     """A new reply for the same prompt, where the newest one failed, was blocked or cancelled."""
-    return ReplyOut.of(await retry_reply(actor=actor, reply_id=reply_of(reply_id)))
+    reply = await retry_reply(actor=actor, reply_id=reply_of(reply_id))
+    return Response(ReplyOut.of(reply), headers={"Location": f"/replies/{reply.id}"})
 
 
 router = Router(

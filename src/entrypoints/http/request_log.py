@@ -3,6 +3,7 @@
 import logging
 import re
 import time
+from typing import cast
 from urllib.parse import quote
 
 from litestar.enums import ScopeType
@@ -46,10 +47,10 @@ class RequestLog:
         token = request_id_var.set(id_)
         began = time.perf_counter()
         status = 0
-        head = scope["method"] == "HEAD"
+        method, head = scope["method"], scope["method"] == "HEAD"
         if head:
-            # RFC 9110, section 9.3.2: as GET, without the content.
-            scope["method"] = "GET"
+            # RFC 9110, section 9.3.2: as GET, without the content. The server goes on seeing a HEAD.
+            scope = cast("Scope", {**scope, "method": "GET"})
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -69,7 +70,7 @@ class RequestLog:
         finally:
             log.info(
                 "%s %s",
-                "HEAD" if head else scope["method"],
+                method,
                 quote(scope["path"], safe="/:-._~"),
                 extra={"status": status, "ms": round((time.perf_counter() - began) * 1000, 2)},
             )
