@@ -72,6 +72,7 @@ async def _until(ending: asyncio.Event, work: Callable[[], Awaitable[object]], p
                 log.warning("%s waits for the storage: %s", type(work).__name__, error.detail)
             away = True
         except Exception:
+            # The next round may go better; without one, replies that nobody makes would stay so for ever.
             log.exception("%s failed", type(work).__name__)
 
 
