@@ -51,13 +51,54 @@ def error_title(code: str) -> str:
     return errors.ModelError.title
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """A place in the stream of a reply: an epoch, and how many of its parts came before or at it."""
+
+    epoch: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of an answer in the making: text to append, or ``None``: forget the text so far.
+
+    The parts of an epoch are numbered 1, 2, 3 ... by ``offset``.
+    """
+
+    epoch: int
+    offset: int
+    text: str | None
+
+    @property
+    def place(self) -> Place:
+        return Place(self.epoch, self.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """How a stored answer was cut into parts in its last epoch, so that it can be streamed again just as it was.
+
+    The text is what came after the part ``base`` (0, or the last one that said to forget), cut by ``lengths`` in
+    characters.
+    """
+
+    base: int
+    lengths: tuple[int, ...]
+
+    @property
+    def last(self) -> int:
+        """The offset of the last part."""
+        return self.base + len(self.lengths)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """One try at answering one prompt.
 
     ``epoch`` is raised by every claim and fences out earlier makers. ``attempts`` counts requests to providers;
     ``crashes`` counts claims of an expired lease. Token counts are those of the answer; ``wasted_tokens`` those of
-    attempts that were lost.
+    attempts that were lost. ``cuts`` are there once its maker has ended it.
     """
 
     id: ReplyId
@@ -81,6 +122,7 @@ class Reply:
     output_tokens: int | None = None
     wasted_tokens: int = 0
     finished_at: datetime | None = None
+    cuts: Cuts | None = None
 
     @property
     def final(self) -> bool:

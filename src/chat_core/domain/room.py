@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from chat_core.domain.ids import MessageId, RoomId, UserId
-from chat_core.domain.message import is_unicode
+from chat_core.domain.message import Message, is_unicode
 from chat_core.errors import Fault, Forbidden, Invalid, NotFound
 
 NAME_MAX = 100
@@ -191,3 +191,18 @@ class LogEntry:
     created_at: datetime
     message_id: MessageId | None = None
     user_id: UserId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomEvent:
+    """What stands at one place of a room's log, with the thing that it is about as that is now.
+
+    Just one of ``message``, ``membership`` and ``room`` is there, by ``kind``.
+    """
+
+    room_id: RoomId
+    seq: int
+    kind: EventKind
+    message: Message | None = None
+    membership: Membership | None = None
+    room: Room | None = None

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, replace
 from datetime import datetime
+from uuid import UUID
 
 from chat_core.domain.ids import UserId
 from chat_core.domain.message import is_unicode
@@ -35,10 +36,11 @@ class User:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """Who is asking, as proved by an access token."""
+    """Who is asking, as proved by an access token or a ticket, and in which session: ``None`` outside of one."""
 
     user_id: UserId
     username: str
+    session_id: UUID | None = None
 
 
 def check_sign_up(username: str, email: str, password: str) -> None:

@@ -1,10 +1,13 @@
-"""How work and news travel. Both are hints: the storage is the truth, and what is lost here costs time alone."""
+"""How work and news travel. All of it is hints: the storage is the truth, and what is lost here costs time alone."""
 
 from abc import abstractmethod
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
-from chat_core.domain.ids import ReplyId
+from chat_core.domain.ids import ReplyId, RoomId, UserId
+from chat_core.domain.reply import Part, Place
 
 
 class ReplyQueue(Protocol):
@@ -20,7 +23,7 @@ class ReplyQueue(Protocol):
 
 
 class Watch(Protocol):
-    """An open ear for one reply."""
+    """An open ear for one reply's row."""
 
     @abstractmethod
     async def wait(self, seconds: float) -> None:
@@ -28,8 +31,33 @@ class Watch(Protocol):
         or earlier for no reason. Then look at the row. A wait that is cancelled loses no news."""
 
 
+class PartsWatch(Protocol):
+    """An open ear for the parts of one reply, and for its row."""
+
+    @property
+    @abstractmethod
+    def live(self) -> bool:
+        """Whether new parts come here by themselves. Where they do not, look into the storage often."""
+
+    @property
+    @abstractmethod
+    def epoch(self) -> int:
+        """The latest epoch of which anything was heard here; 0 before the first."""
+
+    @abstractmethod
+    def parts(self, after: Place) -> Sequence[Part]:
+        """Parts of the epoch of ``after`` that come right behind it, in order and without a hole; as many as are known
+        here. Empty where that epoch is not the latest."""
+
+    @abstractmethod
+    async def wait(self, seconds: float) -> bool:
+        """Return when there is a new part or epoch, or the row was announced, since the watch began or last returned;
+        or after ``seconds``; or earlier for no reason. Says whether the row was announced: then look at it. A wait
+        that is cancelled loses no news."""
+
+
 class ReplyFeed(Protocol):
-    """Tells those who wait that something about a reply is new."""
+    """Tells those who wait that something about a reply is new, and carries its parts while it is made."""
 
     @abstractmethod
     async def announce(self, reply_id: ReplyId) -> None:
@@ -37,4 +65,78 @@ class ReplyFeed(Protocol):
 
     @abstractmethod
     def watch(self, reply_id: ReplyId) -> AbstractAsyncContextManager[Watch]:
-        """Listen from when it is entered until it is left."""
+        """Listen for changes of the row, from when it is entered until it is left."""
+
+    @abstractmethod
+    async def begin(self, reply_id: ReplyId, epoch: int) -> bool:
+        """Open this epoch, before its maker makes its first request: parts of earlier ones are taken no more.
+
+        Says whether those on other processes will see what is appended. Never raises.
+        """
+
+    @abstractmethod
+    async def append(self, reply_id: ReplyId, parts: Sequence[Part]) -> bool:
+        """Show these parts, the next ones of an epoch that was begun here, to all who watch.
+
+        Says whether those on other processes see all of this epoch's parts; where not, only those on this one do, and
+        the storage has to carry them. A later call also brings what an earlier one could not. Never raises.
+        """
+
+    @abstractmethod
+    async def end(self, reply_id: ReplyId) -> None:
+        """The reply has its end, or its maker leaves: its parts may be forgotten, soon. Never raises."""
+
+    @abstractmethod
+    def follow(self, reply_id: ReplyId) -> AbstractAsyncContextManager[PartsWatch]:
+        """Listen for parts as well, the earlier ones of the latest epoch included, until it is left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogGrew:
+    """The log of a room has reached ``seq``."""
+
+    room_id: RoomId
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyChanged:
+    """A reply in the room was queued, began, or ended."""
+
+    room_id: RoomId
+    reply_id: ReplyId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IsTyping:
+    """Somebody types, a moment ago."""
+
+    room_id: RoomId
+    user_id: UserId
+    username: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IsPresent:
+    """Somebody has the room open on some process, or no longer has."""
+
+    room_id: RoomId
+    user_id: UserId
+    username: str
+    present: bool
+
+
+RoomNews = LogGrew | ReplyChanged | IsTyping | IsPresent
+
+
+class RoomFeed(Protocol):
+    """Carries news of rooms between processes: what grew, and who is there; never what was said."""
+
+    @abstractmethod
+    async def tell(self, news: RoomNews) -> None:
+        """Tell everyone who listens, on every process that can be reached. After the commit, where there is one.
+        Never raises, and does not wait for anybody."""
+
+    @abstractmethod
+    def listen(self, heard: Callable[[RoomNews], None]) -> AbstractContextManager[None]:
+        """Have ``heard`` called with all news, from this process too, until it is left. It must not wait or raise."""

@@ -1,7 +1,7 @@
 """Where everything is kept, and the transactions that change it."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,8 +9,8 @@ from typing import Protocol
 
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, UserId
 from chat_core.domain.message import Message
-from chat_core.domain.reply import Attempt, Reply
-from chat_core.domain.room import Door, LogEntry, Membership, Room
+from chat_core.domain.reply import Attempt, Part, Place, Reply
+from chat_core.domain.room import Door, LogEntry, Membership, Room, RoomEvent
 from chat_core.domain.user import User
 
 
@@ -125,6 +125,21 @@ class Rooms(Protocol):
     async def add_entry(self, entry: LogEntry) -> None:
         """Store what took a place in the log that was got by ``advance`` in this transaction."""
 
+    @abstractmethod
+    async def log(self, room_id: RoomId, after: int, limit: int) -> Sequence[RoomEvent]:
+        """Up to ``limit`` places of the room's log that come right behind ``after``, in order and without a gap.
+
+        Each is shown with what it is about as that is now. Also of a room that was deleted, whose last entry says so.
+        """
+
+    @abstractmethod
+    async def last_seqs(self, room_ids: Sequence[RoomId]) -> Mapping[RoomId, int]:
+        """How far the logs of these rooms have come, deleted ones included; unknown ones are left out."""
+
+    @abstractmethod
+    async def doors(self, room_id: RoomId, user_ids: Sequence[UserId]) -> Mapping[UserId, Door]:
+        """The room as each of these people finds it; empty where there is no such room, or it was deleted."""
+
 
 class Messages(Protocol):
     """Messages; each one's creation is the log entry at its ``seq``."""
@@ -234,6 +249,17 @@ class Replies(Protocol):
 
         The counts of attempts and crashes stay the storage's own. Says whether it was stored.
         """
+
+    @abstractmethod
+    async def keep_parts(self, reply_id: ReplyId, parts: Sequence[Part]) -> bool:
+        """Keep parts of a running reply for those who cannot see them otherwise; those of earlier epochs are dropped.
+
+        Harmless to repeat. Says whether the reply still runs in their epoch; they are gone once it is final.
+        """
+
+    @abstractmethod
+    async def parts(self, reply_id: ReplyId, after: Place) -> Sequence[Part]:
+        """The kept parts of the epoch of ``after`` that come behind it, in order."""
 
     @abstractmethod
     async def due(self, limit: int, queued_for: float = 0.0) -> Sequence[ReplyId]:

@@ -1,0 +1,135 @@
+"""Server-sent events (the WHATWG's HTML standard, section 9.2), to clients of any speed."""
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
+from typing import Any
+
+from litestar import Response
+from litestar.response.base import ASGIResponse
+from litestar.types import Receive, Scope, Send
+
+from chat_core.domain.ids import UserId
+from chat_core.errors import TooMany, Unavailable
+
+log = logging.getLogger(__name__)
+
+#: A client that takes nothing for this long, in seconds, is cut off; it comes back with its last id.
+SLOW = 10.0
+#: A comment goes out after this long without an event, in seconds.
+HEARTBEAT = 15.0
+#: How long a stream lives at the most, in seconds: then the client comes back, to whichever process is there.
+LIFE = 900.0
+
+COMMENT = b":\n\n"
+
+
+def event(name: str, data: bytes, id_: str | None = None) -> bytes:
+    """One event. ``data`` is JSON, which has no line breaks of its own."""
+    head = b"id: %b\n" % id_.encode() if id_ is not None else b""
+    return b"%bevent: %b\ndata: %b\n\n" % (head, name.encode(), data)
+
+
+def life() -> float:
+    """How long a stream that begins now may live, in seconds: spread, so that they do not all come back at once."""
+    return LIFE * random.uniform(0.8, 1.0)  # noqa: S311 - no secret
+
+
+class OpenStreams:
+    """How many streams and sockets each person has open on this process.
+
+    ``most`` bounds them for a person; ``None``: nothing does.
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self._open: Counter[UserId] = Counter()
+
+    @contextmanager
+    def __call__(self, user_id: UserId) -> Iterator[None]:
+        """While this is entered it counts as one of theirs. Raises ``TooMany``."""
+        if self._most is not None and self._open[user_id] >= self._most:
+            raise TooMany(f"At most {self._most} streams may be open at once.", retry_after=5)
+        self._open[user_id] += 1
+        try:
+            yield
+        finally:
+            self._open[user_id] -= 1
+            if not self._open[user_id]:
+                del self._open[user_id]
+
+
+class EventStream(Response[bytes]):
+    """Sends what ``chunks`` gives until it ends or the client leaves; then it is closed, and nothing else happens.
+
+    ``chunks`` gives a ``COMMENT`` where it has had nothing for ``HEARTBEAT`` seconds. ``place`` is held meanwhile.
+    """
+
+    def __init__(
+        self,
+        chunks: AsyncGenerator[bytes, None],
+        *,
+        headers: Mapping[str, str] | None = None,
+        place: AbstractContextManager[None] | None = None,
+    ) -> None:
+        super().__init__(content=b"", status_code=200, media_type="text/event-stream", headers=dict(headers or {}))
+        self.chunks = chunks
+        self.place = place or nullcontext()
+
+    def to_asgi_response(self, app: Any, request: Any, **more: Any) -> ASGIResponse:
+        headers = {**(more.get("headers") or {}), **self.headers, "X-Accel-Buffering": "no"}
+        return _Streaming(self.chunks, self.place, headers)
+
+
+class _Streaming(ASGIResponse):
+    _should_set_content_length = False
+
+    def __init__(
+        self, chunks: AsyncGenerator[bytes, None], place: AbstractContextManager[None], headers: dict[str, str]
+    ) -> None:
+        super().__init__(body=b"", status_code=200, media_type="text/event-stream; charset=utf-8", headers=headers)
+        self.chunks = chunks
+        self.place = place
+        self.left = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - for the type checker
+        async with aclosing(self.chunks):
+            with self.place:
+                await send({"type": "http.response.start", "status": 200, "headers": self.encoded_headers()})
+                leaving = asyncio.create_task(self._until_left(receive, task))
+                try:
+                    await self._pump(send)
+                except asyncio.CancelledError:
+                    if not self.left:
+                        raise
+                    task.uncancel()
+                finally:
+                    leaving.cancel()
+
+    async def _until_left(self, receive: Receive, task: "asyncio.Task[Any]") -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.left = True
+        task.cancel()
+
+    async def _pump(self, send: Send) -> None:
+        # The client's own pause before it comes back, in milliseconds: not all of them in step.
+        body = b"retry: %d\n\n" % random.randint(500, 1500)  # noqa: S311 - no secret
+        try:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            async for chunk in self.chunks:
+                async with asyncio.timeout(SLOW):
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except TimeoutError:
+            # The body stays unfinished: the server closes the connection, and the client knows that there is more.
+            log.info("a reader was too slow and is cut off")
+            return
+        except Unavailable as error:
+            # The client comes back with its last id: by then the storage may be there again.
+            log.warning("a stream ends early: %s", error.detail)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
