@@ -13,7 +13,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
 #: The revision of ``migrations/`` that these tables are: what a database must be at to be served.
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 
 metadata = sa.MetaData()
 
@@ -195,6 +195,8 @@ replies = sa.Table(
     # Milliseconds since 1970 by the database's own clock (``database_now_ms``): until when its maker holds it, or, of a
     # queued one, since when it is free. Null once it is final.
     sa.Column("lease_until", sa.BigInteger),
+    # ``base:length,length...`` of its parts, once its maker has ended it.
+    sa.Column("cuts", sa.Text),
     sa.PrimaryKeyConstraint("id", name="pk_replies"),
     sa.UniqueConstraint("prompt_id", "try_number", name="uq_replies_prompt_id_try_number"),
     sa.ForeignKeyConstraint(["room_id"], ["rooms.id"], name="fk_replies_room_id_rooms"),
@@ -233,4 +235,16 @@ attempts = sa.Table(
     sa.Column("output_tokens", sa.BigInteger),
     sa.PrimaryKeyConstraint("reply_id", "number", name="pk_attempts"),
     sa.ForeignKeyConstraint(["reply_id"], ["replies.id"], name="fk_attempts_reply_id_replies"),
+)
+
+# Parts of replies in the making, where no feed carries them to other processes. Without a reference to the reply: rows
+# come many times a second, and each would lock it.
+reply_parts = sa.Table(
+    "reply_parts",
+    metadata,
+    sa.Column("reply_id", Id, nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("content", sa.Text),
+    sa.PrimaryKeyConstraint("reply_id", "epoch", "number", name="pk_reply_parts"),
 )
