@@ -148,7 +148,7 @@ class World:
         assert self.model.open_streams == 0, "a stream of the model was left open"
         feed = self.container.feed()
         assert isinstance(feed, MemoryReplyFeed)
-        assert not feed._watches, "a watch was left open"
+        assert not feed._topics, "a watch was left open"
 
     async def person(self, name: str) -> Actor:
         user = await self.container.sign_up()(username=name, email=f"{name}@example.com", password=PASSWORD)

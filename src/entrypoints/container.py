@@ -23,9 +23,10 @@ from chat_core.errors import StorageUnavailable
 from chat_core.ports.delivery import ReplyFeed, ReplyQueue
 from chat_core.ports.language_model import LanguageModel, NotableModel
 from chat_core.ports.storage import UnitOfWork
-from chat_core.use_cases import accounts, generation, messages, replies, rooms
+from chat_core.use_cases import accounts, follow, generation, messages, parts, replies, rooms
 from chat_core.use_cases.turns import Turns
 from entrypoints.health import Draining, Part, Readiness
+from entrypoints.http.event_stream import OpenStreams
 from entrypoints.settings import Settings, SettingsError
 
 #: Failures in a row after which a model counts as down.
@@ -35,6 +36,7 @@ START_TRIES = 5
 
 if TYPE_CHECKING:
     from adapters.feed.pubsub import RedisLine
+    from adapters.feed.streams import StreamReader
     from adapters.queue.remote import QueueWorker
     from chat_core.testing.failpoints import Failpoints
 
@@ -156,12 +158,20 @@ def _line(settings: Settings) -> "RedisLine | None":
     return RedisLine(settings.redis_url)
 
 
-def _feed(local: MemoryReplyFeed, line: "RedisLine | None") -> ReplyFeed:
-    if line is None:
-        return local
-    from adapters.feed.pubsub import RedisReplyFeed
+def _reader(local: MemoryReplyFeed, line: "RedisLine | None", settings: Settings) -> "StreamReader | None":
+    if line is None or settings.redis_url is None:
+        return None
+    from adapters.feed.streams import StreamReader
 
-    return RedisReplyFeed(local, line)
+    return StreamReader(local, line, settings.redis_url)
+
+
+def _feed(local: MemoryReplyFeed, line: "RedisLine | None", reader: "StreamReader | None") -> ReplyFeed:
+    if line is None or reader is None:
+        return local
+    from adapters.feed.streams import RedisReplyFeed
+
+    return RedisReplyFeed(local, line, reader)
 
 
 def _queue(local: InProcessReplyQueue, line: "RedisLine | None", settings: Settings, worker: bool) -> ReplyQueue:
@@ -231,10 +241,21 @@ class Container(containers.DeclarativeContainer):
 
     local_feed = providers.Singleton(MemoryReplyFeed)
     line = providers.Singleton(_line, settings)
-    feed = providers.Singleton(_feed, local_feed, line)
+    reader = providers.Singleton(_reader, local_feed, line, settings)
+    feed = providers.Singleton(_feed, local_feed, line, reader)
     turns = providers.Singleton(Turns)
+    uncarried = providers.Singleton(parts.Uncarried)
+    show_parts = providers.Singleton(parts.ShowParts, feed=feed, uncarried=uncarried)
+    keep_parts = providers.Singleton(parts.KeepParts, uow=uow, uncarried=uncarried)
+    drop_parts = providers.Singleton(parts.DropParts, uow=uow)
     generate_reply = providers.Singleton(
-        generation.GenerateReply, uow=uow, model=model, feed=feed, turns=turns, timeout=settings.provided.model_timeout
+        generation.GenerateReply,
+        uow=uow,
+        model=model,
+        feed=feed,
+        turns=turns,
+        show=show_parts,
+        timeout=settings.provided.model_timeout,
     )
     local_queue = providers.Singleton(
         InProcessReplyQueue, providers.Singleton(_maker, generate_reply, failpoints), concurrency=concurrency
@@ -263,6 +284,8 @@ class Container(containers.DeclarativeContainer):
     await_reply = providers.Singleton(
         replies.AwaitReply, uow=uow, feed=feed, hurry=providers.Callable(lambda draining: draining.hurries, draining)
     )
+    follow_reply = providers.Singleton(follow.FollowReply, uow=uow, feed=feed)
+    open_streams = providers.Singleton(OpenStreams, None)
     read_reply = providers.Singleton(replies.ReadReply, uow=uow)
     stop_reply = providers.Singleton(replies.StopReply, uow=uow, feed=feed, await_reply=await_reply)
     retry_reply = providers.Singleton(replies.RetryReply, uow=uow, queue=queue)

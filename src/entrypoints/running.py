@@ -29,13 +29,22 @@ async def running(container: Container) -> AsyncIterator[None]:
     line = container.line()
     if line is not None:
         await line.open(works=container.is_worker())
+    reader = container.reader()
+    if reader is not None:
+        reader.open()
     model: LanguageModel = container.model()
     if isinstance(model, NotableModel) and model.notice:
         log.warning("%s", model.notice)
     ending = asyncio.Event()
     # The jitter keeps processes that were started together from looking in step.
     sweep = _until(ending, container.sweep_replies(), lambda: random.uniform(1.0, 2.0))  # noqa: S311 - no secret
-    tasks = [asyncio.create_task(sweep), asyncio.create_task(_until(ending, container.spread_stops(), lambda: 0.5))]
+    rounds = [
+        sweep,
+        _until(ending, container.spread_stops(), lambda: 0.5),
+        _until(ending, container.keep_parts(), lambda: 0.25),
+        _until(ending, container.drop_parts(), lambda: random.uniform(2.0, 4.0)),  # noqa: S311
+    ]
+    tasks = [asyncio.create_task(round_) for round_ in rounds]
     try:
         yield
     finally:
@@ -47,6 +56,8 @@ async def running(container: Container) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
         await container.local_queue().close(FINISH_SECONDS)
         container.close_queue()
+        if reader is not None:
+            await reader.close()
         if line is not None:
             await line.close()
         if isinstance(model, ClosableModel):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.feed.pubsub import RedisLine, RedisReplyFeed
+from adapters.feed.pubsub import RedisLine
+from adapters.feed.streams import RedisReplyFeed, StreamReader
 from adapters.memory.delivery import MemoryReplyFeed
 from adapters.queue.broker import WORKER_TIMEOUT, BellBroker, client
 from adapters.queue.in_process import InProcessReplyQueue
@@ -155,6 +156,18 @@ async def line_to(valkey: Valkey, *, works: bool = False) -> RedisLine:
     return line
 
 
+@asynccontextmanager
+async def redis_feed(valkey: Valkey) -> AsyncIterator[tuple[RedisReplyFeed, RedisLine]]:
+    """The feed of one process."""
+    local, line = MemoryReplyFeed(), await line_to(valkey)
+    reader = StreamReader(local, line, url_of(valkey))
+    feed = RedisReplyFeed(local, line, reader)
+    reader.open()
+    yield feed, line
+    await reader.close()
+    await line.close()
+
+
 @pytest.mark.redis
 class TestRedisReplyFeed(ReplyFeedContract):
     @pytest.fixture
@@ -163,33 +176,27 @@ class TestRedisReplyFeed(ReplyFeedContract):
 
     @pytest.fixture
     async def feed(self, valkey: Valkey) -> AsyncIterator[ReplyFeed]:
-        line = await line_to(valkey)
-        yield RedisReplyFeed(MemoryReplyFeed(), line)
-        await line.close()
+        async with redis_feed(valkey) as (feed, _):
+            yield feed
 
     @pytest.fixture
     async def elsewhere(self, valkey: Valkey) -> AsyncIterator[ReplyFeed]:
-        line = await line_to(valkey)
-        yield RedisReplyFeed(MemoryReplyFeed(), line)
-        await line.close()
+        async with redis_feed(valkey) as (feed, _):
+            yield feed
 
 
 @pytest.mark.redis
 async def test_the_line_finds_redis_again_by_itself(valkey: Valkey):
-    line, other = await line_to(valkey), await line_to(valkey)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20), redis_feed(valkey) as (feed, line), redis_feed(valkey) as (elsewhere, other):
         async with away(valkey):
             while heard(line):  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         while not (heard(line) and heard(other)):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         reply_id = a_reply()
-        feed = RedisReplyFeed(MemoryReplyFeed(), line)
         async with feed.watch(reply_id) as watch:
-            await RedisReplyFeed(MemoryReplyFeed(), other).announce(reply_id)
+            await elsewhere.announce(reply_id)
             await watch.wait(3600)
-    await line.close()
-    await other.close()
 
 
 @pytest.mark.redis

@@ -4,8 +4,9 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any
 from uuid import UUID
 
 import redis.asyncio as redis
@@ -14,7 +15,6 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from chat_core.domain.ids import ReplyId
-from chat_core.ports.delivery import ReplyFeed, Watch
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,30 @@ SILENCE = 5.0
 PULSE = 1.0
 #: How long a process that starts waits for Redis, in seconds.
 FIRST = 0.5
+
+
+#: After a call that failed, how long the next ones fail at once, in seconds.
+REST = 0.5
+
+Command = tuple[str | bytes | int, ...]
+
+
+class _Order:
+    """Commands that travel together, and where their answers are waited for, if anywhere."""
+
+    __slots__ = ("answer", "commands")
+
+    def __init__(self, commands: Sequence[Command], answer: "asyncio.Future[Sequence[Any]] | None" = None) -> None:
+        self.commands = commands
+        self.answer = answer
+
+    def succeed(self, answers: Sequence[Any]) -> None:
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_result(answers)
+
+    def fail(self, error: Exception) -> None:
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_exception(error)
 
 
 async def _nobody(_: ReplyId) -> None:
@@ -49,7 +73,8 @@ class RedisLine:
             url, socket_timeout=PULSE * 3, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0)
         )
         self._monotonic = monotonic
-        self._outbox: asyncio.Queue[tuple[str, str]] = asyncio.Queue(maxsize=10_000)
+        self._outbox: asyncio.Queue[_Order] = asyncio.Queue(maxsize=10_000)
+        self._rests_until = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self._worker_heard = monotonic()
         self._found = asyncio.Event()
@@ -75,6 +100,8 @@ class RedisLine:
                 task.cancel()
             await asyncio.wait(running, timeout=0.2)
         self._tasks = []
+        while not self._outbox.empty():
+            self._outbox.get_nowait().fail(ConnectionError("the line is closed"))
         for client in (self._client, self._listener):
             with suppress(RedisError, OSError):
                 await client.aclose()
@@ -87,8 +114,28 @@ class RedisLine:
     def say(self, reply_id: ReplyId) -> None:
         """Announce a reply to all processes, soon. What does not fit is dropped: it is a hint."""
         if self.connected:
-            with suppress(asyncio.QueueFull):
-                self._outbox.put_nowait((_NEWS, str(reply_id)))
+            self.tell("PUBLISH", _NEWS, str(reply_id))
+
+    def tell(self, *command: str | bytes | int) -> None:
+        """Have a command carried out, soon, whose answer nobody needs. What does not fit is dropped."""
+        with suppress(asyncio.QueueFull):
+            self._outbox.put_nowait(_Order((command,)))
+
+    async def ask(self, *commands: Command) -> Sequence[Any]:
+        """The answers to these commands, in order; where Redis refuses one, its error stands in its place.
+
+        What is asked at the same time travels together. Raises ``RedisError`` or ``OSError`` where Redis is away, at
+        once where that is known; whether the commands were carried out is not known then.
+        """
+        if not self.connected or self._monotonic() < self._rests_until:
+            raise ConnectionError("Redis is away")
+        order = _Order(commands, asyncio.get_running_loop().create_future())
+        try:
+            self._outbox.put_nowait(order)
+        except asyncio.QueueFull:
+            raise ConnectionError("Redis is too slow") from None
+        assert order.answer is not None  # noqa: S101 - for the type checker
+        return await order.answer
 
     async def _speak(self) -> None:
         while True:
@@ -97,16 +144,28 @@ class RedisLine:
                 batch.append(self._outbox.get_nowait())
             try:
                 async with self._client.pipeline(transaction=False) as pipe:
-                    for channel, text in batch:
-                        pipe.publish(channel, text)
-                    await pipe.execute()
+                    for order in batch:
+                        for command in order.commands:
+                            pipe.execute_command(*command)
+                    answers = await pipe.execute(raise_on_error=False)
             except (RedisError, OSError) as error:
-                log.debug("an announcement was lost: %s", error)
+                log.debug("Redis was not reached: %s", error)
+                # Those who ask meanwhile are not to wait for the same discovery, one batch after the other.
+                self._rests_until = self._monotonic() + REST
+                for order in batch:
+                    order.fail(error)
+                continue
+            except asyncio.CancelledError:
+                for order in batch:
+                    order.fail(ConnectionError("the line is closed"))
+                raise
+            for order in batch:
+                order.succeed(answers[: len(order.commands)])
+                answers = answers[len(order.commands) :]
 
     async def _pulse(self) -> None:
         while True:
-            with suppress(asyncio.QueueFull):
-                self._outbox.put_nowait((_ALIVE, "1"))
+            self.tell("PUBLISH", _ALIVE, "1")
             await asyncio.sleep(PULSE)
 
     async def _listen(self) -> None:
@@ -149,22 +208,3 @@ class RedisLine:
         except ValueError:
             return  # anybody who reaches Redis can write there
         await self.heard(reply_id)
-
-
-class RedisReplyFeed(ReplyFeed):
-    """What is announced in one process is heard in all that have the same Redis; in this one even without it.
-
-    ``local`` is the feed within this process.
-    """
-
-    def __init__(self, local: ReplyFeed, line: RedisLine) -> None:
-        self._local = local
-        self._line = line
-        line.heard = local.announce
-
-    async def announce(self, reply_id: ReplyId) -> None:
-        await self._local.announce(reply_id)
-        self._line.say(reply_id)
-
-    def watch(self, reply_id: ReplyId) -> AbstractAsyncContextManager[Watch]:
-        return self._local.watch(reply_id)

@@ -1,11 +1,24 @@
-"""News of replies within one process."""
+"""News and parts of replies within one process."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 from chat_core.domain.ids import ReplyId
-from chat_core.ports.delivery import ReplyFeed, Watch
+from chat_core.domain.reply import Part, Place
+from chat_core.ports.delivery import PartsWatch, ReplyFeed, Watch
+
+
+async def _heard(news: asyncio.Event, seconds: float) -> bool:
+    """Whether there was news within the seconds; it is then taken as heard."""
+    if not news.is_set():
+        try:
+            async with asyncio.timeout(seconds):
+                await news.wait()
+        except TimeoutError:
+            return False
+    news.clear()
+    return True
 
 
 class _MemoryWatch(Watch):
@@ -13,32 +26,141 @@ class _MemoryWatch(Watch):
         self.news = asyncio.Event()
 
     async def wait(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self.news.wait()
-        except TimeoutError:
-            return
-        self.news.clear()
+        await _heard(self.news, seconds)
+
+
+class _Topic:
+    """What is known here of one reply, for as long as somebody makes it or watches it here."""
+
+    def __init__(self) -> None:
+        self.watches: set[_MemoryWatch] = set()
+        self.followers: set[_MemoryPartsWatch] = set()
+        self.made_here = False
+        self.epoch = 0
+        # Of this epoch, from its first on and without a hole.
+        self.parts: list[Part] = []
+
+    @property
+    def idle(self) -> bool:
+        return not (self.watches or self.followers or self.made_here)
+
+    def begin(self, epoch: int) -> None:
+        if epoch > self.epoch:
+            self.epoch = epoch
+            self.parts = []
+            self._wake()
+
+    def append(self, parts: Sequence[Part]) -> None:
+        for part in parts:
+            if part.epoch == self.epoch and part.offset == len(self.parts) + 1:
+                self.parts.append(part)
+        self._wake()
+
+    def _wake(self) -> None:
+        for follower in self.followers:
+            follower.news.set()
+
+
+class _MemoryPartsWatch(PartsWatch):
+    def __init__(self, topic: _Topic, comes: Callable[[], bool]) -> None:
+        self._topic = topic
+        self._comes = comes
+        self.news = asyncio.Event()
+        self.announced = False
+
+    @property
+    def live(self) -> bool:
+        return self._topic.made_here or self._comes()
+
+    @property
+    def epoch(self) -> int:
+        return self._topic.epoch
+
+    def parts(self, after: Place) -> Sequence[Part]:
+        return self._topic.parts[after.offset :] if after.epoch == self._topic.epoch else ()
+
+    async def wait(self, seconds: float) -> bool:
+        if not await _heard(self.news, seconds):
+            return False
+        announced, self.announced = self.announced, False
+        return announced
 
 
 class MemoryReplyFeed(ReplyFeed):
-    """Wakes those who watch in this process; what other processes announce is not heard."""
+    """Reaches those who watch in this process; what other processes announce is not heard, and their parts are not seen.
+
+    An adapter that reaches further tells it what came from there, by ``take``; ``comes`` says whether that works now.
+    """
 
     def __init__(self) -> None:
-        self._watches: dict[ReplyId, set[_MemoryWatch]] = {}
+        self._topics: dict[ReplyId, _Topic] = {}
+        self.comes: Callable[[], bool] = lambda: False
 
     async def announce(self, reply_id: ReplyId) -> None:
-        for watch in self._watches.get(reply_id, ()):
-            watch.news.set()
+        topic = self._topics.get(reply_id)
+        if topic is not None:
+            for watch in topic.watches:
+                watch.news.set()
+            for follower in topic.followers:
+                follower.announced = True
+                follower.news.set()
 
     @asynccontextmanager
     async def watch(self, reply_id: ReplyId) -> AsyncIterator[Watch]:
         watch = _MemoryWatch()
-        watches = self._watches.setdefault(reply_id, set())
-        watches.add(watch)
+        topic = self._topic(reply_id)
+        topic.watches.add(watch)
         try:
             yield watch
         finally:
-            watches.discard(watch)
-            if not watches:
-                self._watches.pop(reply_id, None)
+            topic.watches.discard(watch)
+            self._tidy(reply_id, topic)
+
+    async def begin(self, reply_id: ReplyId, epoch: int) -> bool:
+        topic = self._topic(reply_id)
+        topic.made_here = True
+        topic.begin(epoch)
+        return False
+
+    async def append(self, reply_id: ReplyId, parts: Sequence[Part]) -> bool:
+        topic = self._topics.get(reply_id)
+        if topic is not None:
+            topic.append(parts)
+        return False
+
+    async def end(self, reply_id: ReplyId) -> None:
+        topic = self._topics.get(reply_id)
+        if topic is not None:
+            topic.made_here = False
+            self._tidy(reply_id, topic)
+
+    @asynccontextmanager
+    async def follow(self, reply_id: ReplyId) -> AsyncIterator[PartsWatch]:
+        topic = self._topic(reply_id)
+        follower = _MemoryPartsWatch(topic, self.comes)
+        topic.followers.add(follower)
+        try:
+            yield follower
+        finally:
+            topic.followers.discard(follower)
+            self._tidy(reply_id, topic)
+
+    def take(self, reply_id: ReplyId, epoch: int, parts: Sequence[Part]) -> None:
+        """What another process has shown: an epoch that began, and the parts of it that came now."""
+        topic = self._topics.get(reply_id)
+        if topic is not None:
+            topic.begin(epoch)
+            topic.append(parts)
+
+    def followed_from_elsewhere(self) -> Iterator[ReplyId]:
+        """The replies that somebody here follows and that are not made here."""
+        return (
+            reply_id for reply_id, topic in self._topics.items() if topic.followers and not topic.made_here
+        )
+
+    def _topic(self, reply_id: ReplyId) -> _Topic:
+        return self._topics.setdefault(reply_id, _Topic())
+
+    def _tidy(self, reply_id: ReplyId, topic: _Topic) -> None:
+        if topic.idle and self._topics.get(reply_id) is topic:
+            del self._topics[reply_id]

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, UserId
 from chat_core.domain.message import AI_NAME, DELETED_NAME, Message, MessageStatus
-from chat_core.domain.reply import Attempt, Reply, ReplyStatus
+from chat_core.domain.reply import Attempt, Part, Place, Reply, ReplyStatus
 from chat_core.domain.room import Door, LogEntry, Membership, Room
 from chat_core.domain.user import User
 from chat_core.errors import Contention, EmailTaken, NotAuthenticated, UsernameTaken
@@ -83,6 +83,7 @@ class _Tables:
     replies: dict[ReplyId, _Leased] = field(default_factory=dict)
     newest_tries: dict[MessageId, ReplyId] = field(default_factory=dict)
     attempts: dict[tuple[ReplyId, int], Attempt] = field(default_factory=dict)
+    parts: dict[ReplyId, tuple[Part, ...]] = field(default_factory=dict)
 
 
 class MemoryUsers(Users):
@@ -311,6 +312,9 @@ class MemoryRooms(Rooms):
     async def save_membership(self, membership: Membership) -> None:
         self._memberships.put((membership.room_id, membership.user_id), membership)
 
+    async def log(self, room_id, after, limit): raise NotImplementedError  # STUB
+    async def last_seqs(self, room_ids): raise NotImplementedError  # STUB
+    async def doors(self, room_id, user_ids): raise NotImplementedError  # STUB
     async def add_entry(self, entry: LogEntry) -> None:
         self._entries.put((entry.room_id, entry.seq), entry)
 
@@ -325,7 +329,8 @@ class MemoryReplies(Replies):
         self._replies = _Table(tables.replies)
         self._newest = _Table(tables.newest_tries)
         self._attempts = _Table(tables.attempts)
-        self.changed = (self._replies, self._newest, self._attempts)
+        self._parts = _Table(tables.parts)
+        self.changed = (self._replies, self._newest, self._attempts, self._parts)
 
     async def add(self, reply: Reply) -> None:
         newest = await self.newest_for(reply.prompt_id)
@@ -410,6 +415,25 @@ class MemoryReplies(Replies):
             return False
         self._replies.put(reply.id, _Leased(replace(reply, attempts=known.attempts, crashes=known.crashes)))
         return True
+
+    async def keep_parts(self, reply_id: ReplyId, parts: Sequence[Part]) -> bool:
+        if self._running(reply_id, parts[0].epoch) is None:
+            return False
+        kept = {part.place: part for part in self._parts.get(reply_id) or ()} | {part.place: part for part in parts}
+        self._parts.put(reply_id, tuple(kept[place] for place in sorted(kept)))
+        return True
+
+    async def parts(self, reply_id: ReplyId, after: Place) -> Sequence[Part]:
+        kept = self._parts.get(reply_id) or ()
+        return [part for part in kept if part.epoch == after.epoch and part.offset > after.offset]
+
+    async def spent_parts(self, limit: int) -> Sequence[ReplyId]:
+        found = [leased.reply for leased in self._replies.values() if leased.reply.final]
+        return [reply.id for reply in found if self._parts.get(reply.id)][:limit]
+
+    async def drop_parts(self, reply_ids: Sequence[ReplyId]) -> None:
+        for reply_id in reply_ids:
+            self._parts.put(reply_id, ())
 
     async def due(self, limit: int, queued_for: float = 0.0) -> Sequence[ReplyId]:
         found = [leased.reply for leased in self._replies.values() if self._is_due(leased, queued_for)]

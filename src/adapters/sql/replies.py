@@ -10,9 +10,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from adapters.sql.clock import database_now_ms
 from adapters.sql.failures import violated
 from adapters.sql.statements import SqlStatements
-from adapters.sql.tables import UNFINISHED, attempts, replies
+from adapters.sql.tables import UNFINISHED, attempts, replies, reply_parts
 from chat_core.domain.ids import MessageId, ReplyId, RoomId
-from chat_core.domain.reply import Attempt, Reply, ReplyStatus
+from chat_core.domain.reply import Attempt, Cuts, Part, Place, Reply, ReplyStatus
 from chat_core.errors import Contention
 from chat_core.ports.storage import Replies
 
@@ -38,6 +38,7 @@ _COLUMNS = (
     replies.c.output_tokens,
     replies.c.wasted_tokens,
     replies.c.finished_at,
+    replies.c.cuts,
 )
 _THIS = replies.c.id == sa.bindparam("of_reply")
 _RUNNING = replies.c.status == "running"
@@ -127,9 +128,42 @@ _FINISH = (
         output_tokens=sa.bindparam("new_output_tokens"),
         wasted_tokens=sa.bindparam("new_wasted_tokens"),
         finished_at=sa.bindparam("new_finished_at"),
+        cuts=sa.bindparam("new_cuts"),
         lease_until=sa.null(),
     )
 )
+_IS_IN_EPOCH = sa.select(replies.c.id).where(_IN_EPOCH)
+_KEEP_PART = {
+    "postgresql": postgresql.insert(reply_parts).on_conflict_do_nothing(),
+    "sqlite": sqlite.insert(reply_parts).on_conflict_do_nothing(),
+}
+_PARTS = (
+    sa.select(reply_parts.c.number, reply_parts.c.content)
+    .where(
+        reply_parts.c.reply_id == sa.bindparam("of_reply"),
+        reply_parts.c.epoch == sa.bindparam("in_epoch"),
+        reply_parts.c.number > sa.bindparam("above"),
+    )
+    .order_by(reply_parts.c.number)
+)
+_SPENT_PARTS = (
+    sa.select(reply_parts.c.reply_id)
+    .distinct()
+    .where(~sa.exists().where(replies.c.id == reply_parts.c.reply_id, UNFINISHED))
+    .limit(sa.bindparam("at_most", type_=sa.Integer))
+)
+_DROP_PARTS = sa.delete(reply_parts).where(reply_parts.c.reply_id.in_(sa.bindparam("of_replies", expanding=True)))
+
+
+def _cuts_of(text: str | None) -> Cuts | None:
+    if text is None:
+        return None
+    base, _, lengths = text.partition(":")
+    return Cuts(int(base), tuple(int(length) for length in lengths.split(",") if length))
+
+
+def _written(cuts: Cuts | None) -> str | None:
+    return None if cuts is None else f"{cuts.base}:{','.join(map(str, cuts.lengths))}"
 
 
 def reply_of(row: sa.Row[Any]) -> Reply:
@@ -155,6 +189,7 @@ def reply_of(row: sa.Row[Any]) -> Reply:
         output_tokens=row.output_tokens,
         wasted_tokens=row.wasted_tokens,
         finished_at=row.finished_at,
+        cuts=_cuts_of(row.cuts),
     )
 
 
@@ -187,7 +222,7 @@ class SqlReplies(Replies):
     async def add(self, reply: Reply) -> None:
         fields = {name: getattr(reply, name) for name in _FIELDS}
         try:
-            await self._statements.run(_ADD, fields | {"status": reply.status.value})
+            await self._statements.run(_ADD, fields | {"status": reply.status.value, "cuts": _written(reply.cuts)})
         except exc.IntegrityError as error:
             if violated(error) in ("uq_replies_unfinished", "uq_replies_prompt_id_try_number"):
                 raise Contention from error
@@ -276,9 +311,32 @@ class SqlReplies(Replies):
                 "new_output_tokens": reply.output_tokens,
                 "new_wasted_tokens": reply.wasted_tokens,
                 "new_finished_at": reply.finished_at,
+                "new_cuts": _written(reply.cuts),
             },
         )
         return changed == 1
+
+    async def keep_parts(self, reply_id: ReplyId, parts: Sequence[Part]) -> bool:
+        in_epoch = {"of_reply": reply_id, "in_epoch": parts[0].epoch}
+        if await self._statements.row(_IS_IN_EPOCH, in_epoch) is None:
+            return False
+        rows = [
+            {"reply_id": reply_id, "epoch": part.epoch, "number": part.offset, "content": part.text} for part in parts
+        ]
+        await self._statements.run(_KEEP_PART[self._statements.dialect], rows)
+        return True
+
+    async def parts(self, reply_id: ReplyId, after: Place) -> Sequence[Part]:
+        rows = await self._statements.rows(
+            _PARTS, {"of_reply": reply_id, "in_epoch": after.epoch, "above": after.offset}
+        )
+        return [Part(after.epoch, row.number, row.content) for row in rows]
+
+    async def spent_parts(self, limit: int) -> Sequence[ReplyId]:
+        return [row.reply_id for row in await self._statements.rows(_SPENT_PARTS, {"at_most": limit})]
+
+    async def drop_parts(self, reply_ids: Sequence[ReplyId]) -> None:
+        await self._statements.run(_DROP_PARTS, {"of_replies": list(reply_ids)})
 
     async def due(self, limit: int, queued_for: float = 0.0) -> Sequence[ReplyId]:
         rows = await self._statements.rows(_DUE, {"at_most": limit, "queued_for_ms": _lease_ms(queued_for)})

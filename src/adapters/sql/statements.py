@@ -37,11 +37,15 @@ class SqlStatements:
     async def row(self, statement: sa.Executable, parameters: Mapping[str, Any] | None = None) -> sa.Row[Any] | None:
         return (await self._run(statement, parameters)).first()
 
-    async def run(self, statement: sa.Executable, parameters: Mapping[str, Any] | None = None) -> int:
-        """How many rows it changed."""
+    async def run(
+        self, statement: sa.Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
+    ) -> int:
+        """How many rows it changed. With several sets of parameters, it is run with each of them."""
         return (await self._run(statement, parameters)).rowcount
 
-    async def _run(self, statement: sa.Executable, parameters: Mapping[str, Any] | None) -> sa.CursorResult[Any]:
+    async def _run(
+        self, statement: sa.Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+    ) -> sa.CursorResult[Any]:
         try:
             return await self._connection.execute(statement, parameters)
         except exc.IntegrityError:

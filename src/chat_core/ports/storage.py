@@ -245,21 +245,30 @@ class Replies(Protocol):
 
     @abstractmethod
     async def finish(self, reply: Reply) -> bool:
-        """Store its final status and what goes with it, where it is not final and no later epoch has it.
+        """Store its final status and what goes with it, ``cuts`` included, where it is not final and no later epoch has
+        it.
 
         The counts of attempts and crashes stay the storage's own. Says whether it was stored.
         """
 
     @abstractmethod
     async def keep_parts(self, reply_id: ReplyId, parts: Sequence[Part]) -> bool:
-        """Keep parts of a running reply for those who cannot see them otherwise; those of earlier epochs are dropped.
+        """Keep parts of one epoch for those whom no feed brings them. Harmless to repeat.
 
-        Harmless to repeat. Says whether the reply still runs in their epoch; they are gone once it is final.
+        Says whether the reply still runs in that epoch: where it does not, nothing is kept.
         """
 
     @abstractmethod
     async def parts(self, reply_id: ReplyId, after: Place) -> Sequence[Part]:
         """The kept parts of the epoch of ``after`` that come behind it, in order."""
+
+    @abstractmethod
+    async def spent_parts(self, limit: int) -> Sequence[ReplyId]:
+        """Replies that are final, and of which parts are still kept."""
+
+    @abstractmethod
+    async def drop_parts(self, reply_ids: Sequence[ReplyId]) -> None:
+        """Keep the parts of these replies no longer."""
 
     @abstractmethod
     async def due(self, limit: int, queued_for: float = 0.0) -> Sequence[ReplyId]:

@@ -21,9 +21,11 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 import pytest
 
 from chat_core.domain.ids import ReplyId, uuid7
-from chat_core.ports.delivery import ReplyFeed, ReplyQueue
+from chat_core.domain.reply import Part, Place
+from chat_core.ports.delivery import PartsWatch, ReplyFeed, ReplyQueue
 from chat_core.testing.models import Gate
 from chat_core.testing.optional import shown
+from chat_core.testing.samples import any_texts
 
 #: Longer than anything here takes; the clauses wait for events, and this ends those that never come.
 PATIENCE = 15.0
@@ -276,3 +278,135 @@ class ReplyFeedContract:
         """A watch that hears nothing is no error: it is entered, waits for its seconds, and is left, as always."""
         async with asyncio.timeout(PATIENCE), shown(outage, "outage")(), feed.watch(a_reply()) as watch:
             await watch.wait(0.01)
+
+    async def test_parts_that_are_appended_are_seen_by_those_who_follow(self, feed: ReplyFeed) -> None:
+        """In order, from the first one on, also by who comes later; ``wait`` returns for each that is new."""
+        reply_id = a_reply()
+        async with asyncio.timeout(PATIENCE), feed.follow(reply_id) as early:
+            await feed.begin(reply_id, 1)
+            for number in range(1, 4):
+                await feed.append(reply_id, [a_part(1, number)])
+                await _until(early, lambda number=number: len(early.parts(Place(1, 0))) == number)
+            async with feed.follow(reply_id) as late:
+                await _until(late, lambda: late.parts(Place(1, 1)) == [a_part(1, 2), a_part(1, 3)])
+            assert early.parts(Place(1, 3)) == []
+            await feed.end(reply_id)
+
+    async def test_a_part_may_say_to_forget(self, feed: ReplyFeed) -> None:
+        """``text`` is ``None`` then, and it has an offset like any other. Texts of every kind come as they went."""
+        reply_id = a_reply()
+        parts = [*(Part(1, number, text) for number, text in enumerate(any_texts(8), 1) if text), Part(1, 9, None)]
+        parts = [Part(1, number, part.text) for number, part in enumerate(parts, 1)]
+        async with asyncio.timeout(PATIENCE), feed.follow(reply_id) as watch:
+            await feed.begin(reply_id, 1)
+            await feed.append(reply_id, parts)
+            await _until(watch, lambda: watch.parts(Place(1, 0)) == parts)
+            await feed.end(reply_id)
+
+    async def test_parts_of_an_epoch_that_is_over_are_not_taken(self, feed: ReplyFeed) -> None:
+        """A maker that lost its lease may go on for a while, and must not write into what its successor shows."""
+        reply_id = a_reply()
+        async with asyncio.timeout(PATIENCE), feed.follow(reply_id) as watch:
+            await feed.begin(reply_id, 1)
+            await feed.append(reply_id, [a_part(1, 1)])
+            await feed.begin(reply_id, 2)
+            await _until(watch, lambda: watch.epoch == 2)
+            await feed.append(reply_id, [a_part(1, 2)])
+            await feed.append(reply_id, [a_part(2, 1)])
+            await _until(watch, lambda: watch.parts(Place(2, 0)) == [a_part(2, 1)])
+            assert watch.parts(Place(1, 0)) == ()
+            await feed.end(reply_id)
+
+    async def test_whoever_follows_hears_that_the_row_changed(self, feed: ReplyFeed) -> None:
+        """``wait`` says so, and tells it from new parts, which need no look at the row. It may say so twice."""
+        reply_id = a_reply()
+        async with asyncio.timeout(PATIENCE), feed.follow(reply_id) as watch:
+            await feed.begin(reply_id, 1)
+            await feed.append(reply_id, [a_part(1, 1)])
+            assert not await watch.wait(0)
+            await feed.announce(reply_id)
+            while not await watch.wait(3600):
+                pass
+            await feed.end(reply_id)
+
+    async def test_a_maker_s_own_process_is_live(self, feed: ReplyFeed) -> None:
+        """Whoever follows a reply where it is made needs no look into the storage to see its parts."""
+        reply_id = a_reply()
+        async with feed.follow(reply_id) as watch:
+            await feed.begin(reply_id, 1)
+            assert watch.live
+            await feed.end(reply_id)
+
+    async def test_showing_parts_never_raises(self, feed: ReplyFeed, outage: Outage | None) -> None:
+        """The answer goes on without its viewers. Say that they do not see it: then the storage carries the parts."""
+        reply_id = a_reply()
+        async with asyncio.timeout(PATIENCE), shown(outage, "outage")():
+            assert not await feed.begin(reply_id, 1)
+            assert not await feed.append(reply_id, [a_part(1, 1)])
+            async with feed.follow(reply_id) as watch:
+                assert watch.parts(Place(1, 0)) == [a_part(1, 1)]
+            await feed.end(reply_id)
+
+    async def test_parts_are_seen_on_another_process(self, feed: ReplyFeed, elsewhere: ReplyFeed | None) -> None:
+        """Also by who comes when they were appended already; and whoever appends is told that they are."""
+        reply_id, other = a_reply(), shown(elsewhere, "elsewhere")
+        async with asyncio.timeout(PATIENCE), feed.follow(reply_id) as watch:
+            assert await other.begin(reply_id, 1)
+            assert await other.append(reply_id, [a_part(1, 1)])
+            await _until(watch, lambda: watch.parts(Place(1, 0)) == [a_part(1, 1)])
+            async with feed.follow(a_reply()), feed.follow(reply_id) as late:
+                assert await other.append(reply_id, [a_part(1, 2), a_part(1, 3)])
+                await _until(late, lambda: len(late.parts(Place(1, 0))) == 3)
+            await _until(watch, lambda: len(watch.parts(Place(1, 1))) == 2)
+            await other.end(reply_id)
+
+    async def test_a_maker_elsewhere_is_fenced_by_a_later_epoch(
+        self, feed: ReplyFeed, elsewhere: ReplyFeed | None
+    ) -> None:
+        """Once the later epoch has begun, on whichever process, nobody sees what the earlier one still appends."""
+        reply_id, other = a_reply(), shown(elsewhere, "elsewhere")
+        async with asyncio.timeout(PATIENCE), feed.follow(reply_id) as watch:
+            assert await other.begin(reply_id, 1)
+            assert await other.append(reply_id, [a_part(1, 1)])
+            assert await feed.begin(reply_id, 2)
+            await other.append(reply_id, [a_part(1, 2)])
+            await feed.append(reply_id, [a_part(2, 1)])
+            await _until(watch, lambda: watch.parts(Place(2, 0)) == [a_part(2, 1)])
+            async with other.follow(reply_id), AsyncExitStack() as stack:
+                await other.end(reply_id)
+                third = await stack.enter_async_context(other.follow(reply_id))
+                await _until(third, lambda: third.parts(Place(2, 0)) == [a_part(2, 1)])
+            await feed.end(reply_id)
+
+    async def test_what_was_lost_is_written_anew(
+        self, feed: ReplyFeed, elsewhere: ReplyFeed | None, outage: Outage | None
+    ) -> None:
+        """After an outage that left nothing behind, the next part brings all the earlier ones with it: there is never
+        a hole, and the offsets stay what they were."""
+        reply_id, other = a_reply(), shown(elsewhere, "elsewhere")
+        async with asyncio.timeout(PATIENCE), feed.follow(reply_id) as watch:
+            await other.begin(reply_id, 1)
+            await other.append(reply_id, [a_part(1, 1), a_part(1, 2)])
+            await _until(watch, lambda: len(watch.parts(Place(1, 0))) == 2)
+            async with shown(outage, "outage")():
+                assert not await other.append(reply_id, [a_part(1, 3)])
+            number = 4
+            while not await other.append(reply_id, [a_part(1, number)]):
+                number += 1
+                await asyncio.sleep(0.01)  # until the adapter has found its way back by itself
+            everything = [a_part(1, offset) for offset in range(1, number + 1)]
+            await _until(watch, lambda: watch.parts(Place(1, 0)) == everything)
+            async with feed.follow(reply_id) as late:
+                await _until(late, lambda: late.parts(Place(1, 0)) == everything)
+            await other.end(reply_id)
+
+
+def a_part(epoch: int, offset: int) -> Part:
+    """Text that tells where it belongs."""
+    return Part(epoch, offset, f"{epoch}-{offset} ")
+
+
+async def _until(watch: PartsWatch, holds: Callable[[], bool]) -> None:
+    """Wait on the watch until this holds: what ends no wait is not news."""
+    while not holds():
+        await watch.wait(PATIENCE)

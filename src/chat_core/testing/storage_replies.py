@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, uuid7
-from chat_core.domain.reply import Attempt, Reply, ReplyStatus
+from chat_core.domain.reply import Attempt, Cuts, Part, Place, Reply, ReplyStatus
 from chat_core.errors import Contention
 from chat_core.ports.storage import UnitOfWork
 from chat_core.testing.samples import (
@@ -81,6 +81,7 @@ class ReplyClauses:
                 output_tokens=number,
                 wasted_tokens=2**40 + number,
                 finished_at=MOMENT + timedelta(microseconds=3 * number),
+                cuts=(None, Cuts(0, ()), Cuts(3, (1, 200_000)))[number % 3],
             )
             async with uow() as tx:
                 assert await tx.replies.finish(ended)
@@ -392,3 +393,56 @@ class ReplyClauses:
             await tx.commit()
         ended = await finished(uow, reply)
         assert await _stored(uow, reply) == replace(ended, attempts=1)
+
+    async def test_kept_parts_come_back_in_order(self, uow: UnitOfWork) -> None:
+        """Those behind a place, of its epoch alone, whatever text is in them; keeping one again changes nothing."""
+        reply = await claimed(uow, await a_queued_reply(uow))
+        texts = [*any_texts(6), None, "x" * 10_000]
+        parts = [Part(reply.epoch, number, text) for number, text in enumerate(texts, 1)]
+        async with uow() as tx:
+            assert await tx.replies.keep_parts(reply.id, parts[:3])
+            assert await tx.replies.keep_parts(reply.id, parts[2:])
+            await tx.commit()
+        async with uow.read() as tx:
+            assert list(await tx.replies.parts(reply.id, Place(reply.epoch, 0))) == parts
+            assert list(await tx.replies.parts(reply.id, Place(reply.epoch, 5))) == parts[5:]
+            assert list(await tx.replies.parts(reply.id, Place(reply.epoch, len(parts)))) == []
+            assert list(await tx.replies.parts(reply.id, Place(reply.epoch + 1, 0))) == []
+
+    async def test_parts_of_an_epoch_that_does_not_run_are_not_kept(self, uow: UnitOfWork) -> None:
+        """Those of a maker that another one has followed, or of a reply that has its end."""
+        reply = await a_queued_reply(uow)
+        older = await claimed(uow, reply, 0)
+        newer = await claimed(uow, reply)
+        async with uow() as tx:
+            assert not await tx.replies.keep_parts(reply.id, [Part(older.epoch, 1, "old")])
+            assert await tx.replies.keep_parts(reply.id, [Part(newer.epoch, 1, "new")])
+            await tx.commit()
+        async with uow.read() as tx:
+            assert list(await tx.replies.parts(reply.id, Place(older.epoch, 0))) == []
+            assert list(await tx.replies.parts(reply.id, Place(newer.epoch, 0))) == [Part(newer.epoch, 1, "new")]
+        await finished(uow, newer)
+        async with uow() as tx:
+            assert not await tx.replies.keep_parts(reply.id, [Part(newer.epoch, 2, "late")])
+
+    async def test_parts_can_be_dropped_once_the_reply_has_its_end(self, uow: UnitOfWork) -> None:
+        """Those of a running one are not spent; what is dropped is gone."""
+        user = await stored_user(uow)
+        room = await stored_room(uow, user)
+        replies = [await claimed(uow, await asked(uow, await said(uow, room, user))) for _ in range(3)]
+        async with uow() as tx:
+            for reply in replies[:2]:
+                assert await tx.replies.keep_parts(reply.id, [Part(reply.epoch, 1, "text"), Part(reply.epoch, 2, None)])
+            await tx.commit()
+        async with uow.read() as tx:
+            assert list(await tx.replies.spent_parts(10)) == []
+        for reply in (replies[0], replies[2]):
+            await finished(uow, reply)
+        async with uow() as tx:
+            assert list(await tx.replies.spent_parts(10)) == [replies[0].id]
+            await tx.replies.drop_parts([replies[0].id, replies[2].id])
+            await tx.commit()
+        async with uow.read() as tx:
+            assert list(await tx.replies.spent_parts(10)) == []
+            assert list(await tx.replies.parts(replies[0].id, Place(replies[0].epoch, 0))) == []
+            assert len(await tx.replies.parts(replies[1].id, Place(replies[1].epoch, 0))) == 2

@@ -1,9 +1,10 @@
 """An answer that is being written, and what its end makes of it."""
 
+import asyncio
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from chat_core.domain.reply import Attempt, ReplyStatus
+from chat_core.domain.reply import Attempt, Cuts, Part, ReplyStatus
 from chat_core.ports.language_model import End, FinishReason, Text, Usage
 
 #: An answer longer than this is given up: nobody reads it, and every later prompt would carry it.
@@ -16,36 +17,67 @@ class AnswerTooLong(Exception):
 
 @dataclass(slots=True)
 class Draft:
-    """What one maker has of an answer so far."""
+    """What one maker has of an answer so far: text, and the parts of its epoch that it was cut into."""
 
+    epoch: int
     number: int
-    parts: list[str] = field(default_factory=list[str])
-    length: int = 0
+    parts: list[Part] = field(default_factory=list[Part])
     attempt: Attempt | None = None
     usage: Usage | None = None
     wasted: int = 0
+    #: Set when there is something to cut.
+    fresh: asyncio.Event = field(default_factory=asyncio.Event)
+    _uncut: list[str] = field(default_factory=list[str])
+    _base: int = 0
+    _given: int = 0
+    _length: int = 0
 
     def append(self, part: Text) -> None:
         """Raises ``AnswerTooLong`` where it outgrows all bounds."""
         # A NUL cannot be stored, and half a surrogate pair is no text: neither is worth the answer around it.
         clean = part.text.replace("\x00", "").encode("utf-8", "ignore").decode()
-        self.parts.append(clean)
-        self.length += len(clean)
         self.usage = part.usage or self.usage
-        if self.length > ANSWER_MAX:
+        if clean:
+            self._uncut.append(clean)
+            self._length += len(clean)
+            self.fresh.set()
+        if self._length > ANSWER_MAX:
             raise AnswerTooLong
 
     @property
     def text(self) -> str:
-        return "".join(self.parts)
+        return "".join([*(part.text or "" for part in self.parts[self._base :]), *self._uncut])
+
+    def cut(self) -> list[Part]:
+        """Make one part of the text that came since the last cut, and give all that are new since then."""
+        self.fresh.clear()
+        if self._uncut:
+            self.parts.append(Part(self.epoch, len(self.parts) + 1, "".join(self._uncut)))
+            self._uncut.clear()
+        new = self.parts[self._given :]
+        self._given = len(self.parts)
+        return new
+
+    @property
+    def cuts(self) -> Cuts:
+        return Cuts(self._base, tuple(len(part.text or "") for part in self.parts[self._base :]))
 
     def forget(self, usage: Usage | None) -> None:
         """The text so far is void, and what it cost is wasted."""
         usage = usage or self.usage
         if usage is not None:
             self.wasted += usage.input_tokens + usage.output_tokens
-        self.parts.clear()
-        self.length, self.usage = 0, None
+        self.unsay()
+        self.usage = None
+
+    def unsay(self) -> None:
+        """The text so far is not part of the answer, also for those who have seen it."""
+        self._uncut.clear()
+        self._length = 0
+        if len(self.parts) > self._base:
+            self.parts.append(Part(self.epoch, len(self.parts) + 1, None))
+            self._base = len(self.parts)
+            self.fresh.set()
 
     def end_attempt(self, outcome: str, at: datetime, usage: Usage | None) -> None:
         """Note how the request ended, where that is not known yet."""

@@ -26,6 +26,7 @@ from chat_core.ports.language_model import (
 )
 from chat_core.ports.storage import Transaction, UnitOfWork
 from chat_core.use_cases.drafts import ANSWER_MAX, AnswerTooLong, Draft, Verdict, verdict_of, verdict_of_stop
+from chat_core.use_cases.parts import ShowParts
 from chat_core.use_cases.prompts import CONTEXT_MESSAGES, conversation
 from chat_core.use_cases.transactions import again_on_contention
 from chat_core.use_cases.turns import Turns
@@ -69,6 +70,7 @@ class GenerateReply:
     model: LanguageModel
     feed: ReplyFeed
     turns: Turns
+    show: ShowParts
     lease: float = 15.0
     timeout: float = 300.0
     now: Callable[[], datetime] = utc_now
@@ -77,22 +79,27 @@ class GenerateReply:
         job = await self._claim(reply_id)
         if job is None:
             return
-        draft = Draft(number=job.made, wasted=job.wasted)
+        draft = Draft(epoch=job.reply.epoch, number=job.made, wasted=job.wasted)
+        # Before the first request: from now on what an earlier maker still has to show is not taken.
+        await self.feed.begin(reply_id, job.reply.epoch)
         making = asyncio.create_task(self._stream(job, draft))
+        showing = asyncio.create_task(self.show(reply_id, draft))
         try:
             async with self.feed.watch(reply_id) as watch:
                 state = await self._guard(job.reply, making, watch)
-            await _put_away(making)
+            await _put_away(making, showing)
             if state is _Makes.LOST:
                 await self._abandon(draft)
             else:
                 await self._end(job.reply, draft, making, state)
         except asyncio.CancelledError:
-            await _put_away(making)
+            await _put_away(making, showing)
             await self._release(job.reply, draft)
             raise
         finally:
+            self.show.uncarried.drop(reply_id)
             await self.feed.announce(reply_id)
+            await self.feed.end(reply_id)
 
     # --- the claim ---
 
@@ -247,7 +254,12 @@ class GenerateReply:
             else:
                 draft.end_attempt(end.reason, self.now(), end.usage)
                 verdict = verdict_of(end, draft.text)
+        if verdict.text is None:
+            draft.unsay()
+        # Beside the writing, which does not depend on it; after it everything is to be had from the storage.
+        showing = asyncio.create_task(self.show.now(reply.id, draft))
         await self._patiently(reply, lambda: self._in_turn(reply, draft, verdict))
+        await showing
 
     def _failure(self, reply: Reply, draft: Draft, error: Exception) -> Verdict:
         code = error.code if isinstance(error, ModelError) else "answer-too-long"
@@ -291,6 +303,7 @@ class GenerateReply:
             input_tokens=draft.usage.input_tokens if draft.usage else None,
             output_tokens=draft.usage.output_tokens if draft.usage else None,
             wasted_tokens=draft.wasted,
+            cuts=draft.cuts,
         )
         async with self.uow() as tx:
             if verdict.text is not None and message_id is not None:
@@ -324,7 +337,8 @@ class GenerateReply:
                 await tx.commit()
 
 
-async def _put_away(making: "asyncio.Task[End]") -> None:
-    """Cancel the task where it still runs, and wait until the model call is closed."""
+async def _put_away(making: "asyncio.Task[End]", showing: "asyncio.Task[None]") -> None:
+    """Cancel the tasks where they still run, and wait until the model call is closed."""
     making.cancel()
-    await asyncio.wait({making})
+    showing.cancel()
+    await asyncio.wait({making, showing})

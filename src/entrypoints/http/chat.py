@@ -1,5 +1,6 @@
 """``/chat``: sending a message, and taking the AI's answer in the same call."""
 
+from contextlib import ExitStack
 from typing import Annotated
 
 from litestar import Response, Router, post
@@ -8,12 +9,24 @@ from litestar.params import HeaderParameter, JSONBody
 
 from chat_core.domain.reply import ReplyStatus
 from chat_core.domain.user import Actor
+from chat_core.use_cases.follow import FollowReply
 from chat_core.use_cases.messages import SendMessage, Sent
 from chat_core.use_cases.replies import Answer, AwaitReply
+from entrypoints.health import Draining
 from entrypoints.http.auth import signed_in
+from entrypoints.http.event_stream import EventStream, OpenStreams
 from entrypoints.http.injection import Use
 from entrypoints.http.openapi import SECURED, refusals
-from entrypoints.http.parameters import Id, idempotency_key, preferences, preferred_wait, room_of
+from entrypoints.http.parameters import (
+    Accept,
+    Id,
+    idempotency_key,
+    preferences,
+    preferred_wait,
+    room_of,
+    wants_events,
+)
+from entrypoints.http.reply_stream import chunks, leaving
 from entrypoints.http.schemas import MessageOut, MessagePairOut, ReplyOut, SendIn, SentData, SentOut
 from entrypoints.settings import Settings
 
@@ -48,7 +61,11 @@ async def send_message(
     actor: Use[Actor],
     send_message: Use[SendMessage],
     await_reply: Use[AwaitReply],
+    follow_reply: Use[FollowReply],
+    open_streams: Use[OpenStreams],
+    draining: Use[Draining],
     settings: Use[Settings],
+    accept: Accept = None,
     key: Annotated[
         str | None,
         HeaderParameter(name="Idempotency-Key", required=False, description="Stands in for a missing `m_id`."),
@@ -61,13 +78,28 @@ async def send_message(
             description="`wait=N`: wait at most N seconds; `respond-async`: not at all (RFC 7240).",
         ),
     ] = None,
-) -> Response[SentOut]:
+) -> Response[SentOut] | EventStream:
     """Store a message, wait for the AI's answer, and give back both; with `Prefer: respond-async`, do not wait.
+
+    With `Accept: text/event-stream` the answer comes as a stream of events while it is made: `user_message`, `reply`,
+    `delta` ..., then `ai_message` or `failed`, and `end`. Where the connection breaks, `/replies/{id}/events` goes on.
 
     With an `m_id` (or an `Idempotency-Key`) the send is safe to repeat, for ever: a repeat gives back the same pair.
     """
     m_id = data.m_id if data.m_id is not None else idempotency_key(key)
-    sent = await send_message(actor=actor, room_id=room_of(room_id), content=data.content, m_id=m_id)
+    with ExitStack() as held:
+        if wants_events(accept):
+            held.enter_context(open_streams(actor.user_id))
+        sent = await send_message(actor=actor, room_id=room_of(room_id), content=data.content, m_id=m_id)
+        if wants_events(accept):
+            return EventStream(
+                chunks(
+                    follow_reply(reply_id=sent.reply.id, leave=leaving(draining.hurries)) if sent.reply else None,
+                    first=sent.message,
+                ),
+                headers={"Idempotency-Replayed": "true"} if sent.replayed else {},
+                place=held.pop_all(),
+            )
     wishes = preferences(prefer)
     answer = None
     if sent.reply is not None:

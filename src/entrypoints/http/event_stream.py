@@ -14,6 +14,7 @@ from litestar.types import Receive, Scope, Send
 
 from chat_core.domain.ids import UserId
 from chat_core.errors import TooMany, Unavailable
+from entrypoints.http.request_log import HEAD
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ class _Streaming(ASGIResponse):
     def __init__(
         self, chunks: AsyncGenerator[bytes, None], place: AbstractContextManager[None], headers: dict[str, str]
     ) -> None:
-        super().__init__(body=b"", status_code=200, media_type="text/event-stream; charset=utf-8", headers=headers)
+        super().__init__(body=b"", status_code=200, media_type="text/event-stream", headers=headers)
         self.chunks = chunks
         self.place = place
         self.left = False
@@ -100,7 +101,9 @@ class _Streaming(ASGIResponse):
         assert task is not None  # noqa: S101 - for the type checker
         async with aclosing(self.chunks):
             with self.place:
-                await send({"type": "http.response.start", "status": 200, "headers": self.encoded_headers()})
+                await send({"type": "http.response.start", "status": 200, "headers": self.encode_headers()})
+                if HEAD in scope:
+                    return await send({"type": "http.response.body", "body": b"", "more_body": False})
                 leaving = asyncio.create_task(self._until_left(receive, task))
                 try:
                     await self._pump(send)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
-from litestar.params import PathParameter, QueryParameter
+from litestar.params import HeaderParameter, PathParameter, QueryParameter
 
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, UserId
 from chat_core.errors import Invalid, NotFound
@@ -90,3 +90,22 @@ def preferred_wait(preferences: dict[str, str], longest: float) -> float:
     """For how many seconds the client wants to wait: what it says, where that is shorter; else the longest."""
     wait = preferences.get("wait", "")
     return min(float(wait), longest) if re.fullmatch(r"[0-9]{1,6}", wait) else longest
+
+
+def wants_events(accept: str | None) -> bool:
+    """Whether an ``Accept`` header names ``text/event-stream`` (RFC 9110, section 12.5.1), and not to refuse it."""
+    for range_ in (accept or "").split(","):
+        media_type, _, parameters = range_.partition(";")
+        if media_type.strip().lower() == "text/event-stream":
+            return not re.search(r"(?:^|;)\s*q\s*=\s*0(?:\.0*)?\s*(?:;|$)", parameters)
+    return False
+
+
+Accept = Annotated[
+    str | None,
+    HeaderParameter(name="Accept", required=False, description="`text/event-stream` for a stream of events."),
+]
+LastEventId = Annotated[
+    str | None,
+    HeaderParameter(name="Last-Event-ID", required=False, description="The last id that was received."),
+]

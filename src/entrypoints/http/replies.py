@@ -1,13 +1,19 @@
 """``/replies``: following, stopping and retrying an answer."""
 
+from contextlib import ExitStack
+
 from litestar import Response, Router, get, post
 
 from chat_core.domain.user import Actor
+from chat_core.use_cases.follow import FollowReply
 from chat_core.use_cases.replies import ReadReply, RetryReply, StopReply
+from entrypoints.health import Draining
 from entrypoints.http.auth import signed_in
+from entrypoints.http.event_stream import EventStream, OpenStreams
 from entrypoints.http.injection import Use
 from entrypoints.http.openapi import SECURED, refusals
-from entrypoints.http.parameters import Id, reply_of
+from entrypoints.http.parameters import Id, LastEventId, reply_of
+from entrypoints.http.reply_stream import chunks, leaving, read_place
 from entrypoints.http.schemas import ReplyOut, ReplyWithMessageOut
 
 
@@ -16,6 +22,25 @@ async def read_reply(reply_id: Id, actor: Use[Actor], read_reply: Use[ReadReply]
     """The reply as it stands, with its message once there is one."""
     answer = await read_reply(actor=actor, reply_id=reply_of(reply_id))
     return ReplyWithMessageOut.with_message(answer.reply, answer.message)
+
+
+@get("/{reply_id:str}/events", responses=refusals(404), summary="Follow a reply")
+async def reply_events(
+    reply_id: Id,
+    actor: Use[Actor],
+    read_reply: Use[ReadReply],
+    follow_reply: Use[FollowReply],
+    open_streams: Use[OpenStreams],
+    draining: Use[Draining],
+    last_event_id: LastEventId = None,
+) -> EventStream:
+    """The reply's events, from its start or from `Last-Event-ID` on, while it is made and after it ended."""
+    after = read_place(last_event_id)
+    reply = (await read_reply(actor=actor, reply_id=reply_of(reply_id))).reply
+    with ExitStack() as held:
+        held.enter_context(open_streams(actor.user_id))
+        events = follow_reply(reply_id=reply.id, after=after, leave=leaving(draining.hurries))
+        return EventStream(chunks(events), place=held.pop_all())
 
 
 @post("/{reply_id:str}/stop", status_code=200, responses=refusals(404), summary="Stop a reply")
@@ -34,7 +59,7 @@ async def retry_reply(reply_id: Id, actor: Use[Actor], retry_reply: Use[RetryRep
 
 router = Router(
     "/replies",
-    route_handlers=[read_reply, stop_reply, retry_reply],
+    route_handlers=[read_reply, reply_events, stop_reply, retry_reply],
     guards=[signed_in],
     security=SECURED,
     tags=["Replies"],

@@ -15,6 +15,9 @@ from entrypoints.logs import request_id as request_id_var
 log = logging.getLogger("chat_api.access")
 
 
+#: In the scope of a HEAD that is answered as a GET: what streams without an end is not to begin.
+HEAD = "chat_api.head"
+
 _ACCEPTED = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 #: For a program's answers, which no browser should run, frame, guess at or keep. Pages bring a policy of their own.
@@ -50,7 +53,7 @@ class RequestLog:
         method, head = scope["method"], scope["method"] == "HEAD"
         if head:
             # RFC 9110, section 9.3.2: as GET, without the content. The server goes on seeing a HEAD.
-            scope = cast("Scope", {**scope, "method": "GET"})
+            scope = cast("Scope", {**scope, "method": "GET", HEAD: True})
 
         async def answer(message: Message) -> None:
             nonlocal status

@@ -1,0 +1,236 @@
+"""Parts of replies between processes: a Redis stream for each reply, whose ids are ``epoch-offset``.
+
+Redis takes an id only where it is larger than all before it (XADD), which is what keeps a maker out whose reply another
+one has taken over; and it appends only where the stream is still there (NOMKSTREAM), so that a stream which was lost is
+noticed by its maker, who writes it anew, from its first part on.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any, Protocol
+from uuid import UUID, uuid4
+
+import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from adapters.feed.pubsub import TIMEOUT, Command, RedisLine
+from chat_core.domain.ids import ReplyId
+from chat_core.domain.reply import Part
+from chat_core.ports.delivery import PartsWatch, ReplyFeed, Watch
+
+log = logging.getLogger(__name__)
+
+#: A stream that nobody ends is gone after this long, in seconds: longer than any reply is in the making.
+LIFE = 4000
+#: One whose reply has its end, after this long: who comes later reads the stored text.
+AFTERLIFE = 30
+#: How long one blocking read lasts at the most, in seconds.
+BLOCK = 2.0
+#: Between two reads, in seconds: what comes meanwhile is read together.
+BREATH = 0.005
+
+_TEXT, _RESET, _BEGIN = b"t", b"r", b"b"
+
+
+class LocalReplyFeed(ReplyFeed, Protocol):
+    """The feed within this process, which also takes what came from others."""
+
+    comes: Any
+
+    def take(self, reply_id: ReplyId, epoch: int, parts: Sequence[Part]) -> None: ...
+
+    def followed_from_elsewhere(self) -> Any: ...
+
+
+def _key(reply_id: ReplyId) -> str:
+    return f"chat:reply:{reply_id}"
+
+
+def _entry(part: Part) -> Command:
+    field = (_RESET, b"") if part.text is None else (_TEXT, part.text)
+    return (f"{part.epoch}-{part.offset}", *field)
+
+
+class _Written:
+    """What one maker here has brought to its stream: all up to the offset ``sent``."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.sent = 0
+        self.parts: list[Part] = []
+        #: Another maker has the reply, and Redis takes nothing of this one any more.
+        self.fenced = False
+        self.lock = asyncio.Lock()
+
+
+class RedisReplyFeed(ReplyFeed):
+    """What is announced and shown in one process is heard in all that have the same Redis; in this one even without it."""
+
+    def __init__(self, local: LocalReplyFeed, line: RedisLine, reader: "StreamReader") -> None:
+        self._local = local
+        self._line = line
+        self._reader = reader
+        self._written: dict[ReplyId, _Written] = {}
+        line.heard = local.announce
+        local.comes = lambda: line.connected
+
+    async def announce(self, reply_id: ReplyId) -> None:
+        await self._local.announce(reply_id)
+        self._line.say(reply_id)
+
+    def watch(self, reply_id: ReplyId) -> AbstractAsyncContextManager[Watch]:
+        return self._local.watch(reply_id)
+
+    async def begin(self, reply_id: ReplyId, epoch: int) -> bool:
+        await self._local.begin(reply_id, epoch)
+        written = self._written[reply_id] = _Written(epoch)
+        return await self._bring(reply_id, written, anew=True)
+
+    async def append(self, reply_id: ReplyId, parts: Sequence[Part]) -> bool:
+        await self._local.append(reply_id, parts)
+        written = self._written.get(reply_id)
+        if written is None:
+            return False
+        written.parts.extend(parts)
+        return await self._bring(reply_id, written)
+
+    async def end(self, reply_id: ReplyId) -> None:
+        await self._local.end(reply_id)
+        written = self._written.pop(reply_id, None)
+        if written is not None and not written.fenced and self._line.connected:
+            self._line.tell("EXPIRE", _key(reply_id), AFTERLIFE)
+
+    @asynccontextmanager
+    async def follow(self, reply_id: ReplyId) -> AsyncIterator[PartsWatch]:
+        async with self._local.follow(reply_id) as watch:
+            self._reader.look()
+            yield watch
+
+    async def _bring(self, reply_id: ReplyId, written: _Written, *, anew: bool = False) -> bool:
+        async with written.lock:
+            try:
+                return written.fenced or await self._write(reply_id, written, anew)
+            except (RedisError, OSError) as error:
+                log.debug("parts of a reply were not brought to Redis: %s", error)
+                return False
+
+    async def _write(self, reply_id: ReplyId, written: _Written, anew: bool) -> bool:
+        key = _key(reply_id)
+        if not anew:
+            new = written.parts[written.sent :]
+            answers = await self._line.ask(*(("XADD", key, "NOMKSTREAM", *_entry(part)) for part in new))
+            if None not in answers:
+                return await self._taken(key, written, answers, len(new))
+        everything = (
+            ("MULTI",),
+            ("XADD", key, f"{written.epoch}-0", _BEGIN, b""),
+            *(("XADD", key, *_entry(part)) for part in written.parts),
+            ("EXPIRE", key, LIFE),
+            ("EXEC",),
+        )
+        count = len(written.parts)
+        answers = await self._line.ask(*everything)
+        return await self._taken(key, written, answers[-1] if isinstance(answers[-1], list) else answers, count, 0)
+
+    async def _taken(
+        self, key: str, written: _Written, answers: Sequence[Any], count: int, since: int | None = None
+    ) -> bool:
+        """Note how far the stream has come, by what Redis said; and whether it is still ours."""
+        if not any(isinstance(answer, ResponseError) for answer in answers):
+            written.sent = (written.sent if since is None else since) + count
+            return True
+        # An id was not larger than the last: another maker's is there, or ours from a time whose answer was lost.
+        (last,) = await self._line.ask(("XREVRANGE", key, "+", "-", "COUNT", 1))
+        if not last or isinstance(last, ResponseError):
+            return False
+        epoch, offset = _place(last[0][0])
+        if epoch > written.epoch:
+            written.fenced = True
+            return True
+        written.sent = offset if epoch == written.epoch else 0
+        return written.sent == len(written.parts)
+
+
+def _place(id_: bytes) -> tuple[int, int]:
+    epoch, _, offset = id_.partition(b"-")
+    return int(epoch), int(offset)
+
+
+class StreamReader:
+    """Reads the streams of all replies that are followed here, with one blocking read at a time."""
+
+    def __init__(self, local: LocalReplyFeed, line: RedisLine, url: str) -> None:
+        self._local = local
+        self._line = line
+        self._client = redis.Redis.from_url(
+            url, socket_timeout=BLOCK + 1.0, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0)
+        )
+        # An entry in this stream of our own ends a blocking read that does not know yet what is to be read.
+        self._bell = f"chat:bell:{uuid4()}"
+        self._rung = b"0"
+        self._seen: dict[ReplyId, bytes] = {}
+        self._wanted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def open(self) -> None:
+        """Begin to read what others show, until it is closed; reconnects by itself."""
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        while self._task is not None and not self._task.done():
+            # More than once: redis-py can turn a cancellation into an error of its own.
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=0.2)
+        with suppress(RedisError, OSError):
+            await self._client.aclose()
+
+    def look(self) -> None:
+        """Somebody follows one more reply."""
+        if any(reply_id not in self._seen for reply_id in self._local.followed_from_elsewhere()):
+            if self._wanted.is_set() and self._line.connected:
+                self._line.tell("XADD", self._bell, "MAXLEN", 1, "*", b"b", b"")
+                self._line.tell("EXPIRE", self._bell, LIFE)
+            self._wanted.set()
+
+    async def _run(self) -> None:
+        while True:
+            followed = list(self._local.followed_from_elsewhere())
+            self._seen = {reply_id: self._seen.get(reply_id, b"0") for reply_id in followed}
+            if not followed:
+                self._wanted.clear()
+                await self._wanted.wait()
+                continue
+            try:
+                await self._read()
+            except (RedisError, OSError, TimeoutError) as error:
+                log.debug("streams were not read: %s", error)
+                await asyncio.sleep(random.uniform(0.1, 0.3))  # noqa: S311 - no secret
+            await asyncio.sleep(BREATH)
+
+    async def _read(self) -> None:
+        keys: dict[Any, Any] = {self._bell: self._rung}
+        keys.update((_key(reply_id), seen) for reply_id, seen in self._seen.items())
+        found: Any = await self._client.xread(keys, block=int(BLOCK * 1000))
+        for name, entries in found or ():
+            if name == self._bell.encode():
+                self._rung = entries[-1][0]
+                continue
+            reply_id = ReplyId(UUID(name.decode().removeprefix("chat:reply:")))
+            self._seen[reply_id] = entries[-1][0]
+            self._take(reply_id, entries)
+
+    def _take(self, reply_id: ReplyId, entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
+        by_epoch: dict[int, list[Part]] = {}
+        for id_, fields in entries:
+            epoch, offset = _place(id_)
+            parts = by_epoch.setdefault(epoch, [])
+            if offset:
+                text = fields.get(_TEXT)
+                parts.append(Part(epoch, offset, text.decode(errors="replace") if text is not None else None))
+        for epoch, parts in sorted(by_epoch.items()):
+            self._local.take(reply_id, epoch, parts)
