@@ -8,7 +8,7 @@ noticed by its maker, who writes it anew, from its first part on.
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Protocol
 from uuid import UUID, uuid4
@@ -40,11 +40,13 @@ _TEXT, _RESET, _BEGIN = b"t", b"r", b"b"
 class LocalReplyFeed(ReplyFeed, Protocol):
     """The feed within this process, which also takes what came from others."""
 
-    comes: Any
+    comes: Callable[[], bool]
 
     def take(self, reply_id: ReplyId, epoch: int, parts: Sequence[Part]) -> None: ...
 
-    def followed_from_elsewhere(self) -> Any: ...
+    def followed_from_elsewhere(self) -> Iterator[ReplyId]: ...
+
+    def is_followed(self, reply_id: ReplyId) -> bool: ...
 
 
 def _key(reply_id: ReplyId) -> str:
@@ -69,7 +71,7 @@ class _Written:
 
 
 class RedisReplyFeed(ReplyFeed):
-    """What is announced and shown in one process is heard in all that have the same Redis; in this one even without it."""
+    """What is announced and shown in one process is heard in all that have the same Redis; here even without it."""
 
     def __init__(self, local: LocalReplyFeed, line: RedisLine, reader: "StreamReader") -> None:
         self._local = local
@@ -107,9 +109,13 @@ class RedisReplyFeed(ReplyFeed):
 
     @asynccontextmanager
     async def follow(self, reply_id: ReplyId) -> AsyncIterator[PartsWatch]:
-        async with self._local.follow(reply_id) as watch:
-            self._reader.look()
-            yield watch
+        try:
+            async with self._local.follow(reply_id) as watch:
+                self._reader.look()
+                yield watch
+        finally:
+            if not self._local.is_followed(reply_id):
+                self._reader.forget(reply_id)
 
     async def _bring(self, reply_id: ReplyId, written: _Written, *, anew: bool = False) -> bool:
         async with written.lock:
@@ -197,6 +203,10 @@ class StreamReader:
                 self._line.tell("EXPIRE", self._bell, LIFE)
             self._wanted.set()
 
+    def forget(self, reply_id: ReplyId) -> None:
+        """Nobody here follows it any more: for whoever is the next to do so, it is read from its start."""
+        self._seen.pop(reply_id, None)
+
     async def _run(self) -> None:
         while True:
             followed = list(self._local.followed_from_elsewhere())
@@ -213,16 +223,18 @@ class StreamReader:
             await asyncio.sleep(BREATH)
 
     async def _read(self) -> None:
+        asked = dict(self._seen)
         keys: dict[Any, Any] = {self._bell: self._rung}
-        keys.update((_key(reply_id), seen) for reply_id, seen in self._seen.items())
+        keys.update((_key(reply_id), seen) for reply_id, seen in asked.items())
         found: Any = await self._client.xread(keys, block=int(BLOCK * 1000))
         for name, entries in found or ():
             if name == self._bell.encode():
                 self._rung = entries[-1][0]
                 continue
             reply_id = ReplyId(UUID(name.decode().removeprefix("chat:reply:")))
-            self._seen[reply_id] = entries[-1][0]
-            self._take(reply_id, entries)
+            if self._seen.get(reply_id) == asked[reply_id]:
+                self._seen[reply_id] = entries[-1][0]
+                self._take(reply_id, entries)
 
     def _take(self, reply_id: ReplyId, entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
         by_epoch: dict[int, list[Part]] = {}

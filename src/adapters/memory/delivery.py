@@ -87,7 +87,7 @@ class _MemoryPartsWatch(PartsWatch):
 
 
 class MemoryReplyFeed(ReplyFeed):
-    """Reaches those who watch in this process; what other processes announce is not heard, and their parts are not seen.
+    """Reaches those who watch in this process; what other processes announce and show is not heard.
 
     An adapter that reaches further tells it what came from there, by ``take``; ``comes`` says whether that works now.
     """
@@ -154,9 +154,11 @@ class MemoryReplyFeed(ReplyFeed):
 
     def followed_from_elsewhere(self) -> Iterator[ReplyId]:
         """The replies that somebody here follows and that are not made here."""
-        return (
-            reply_id for reply_id, topic in self._topics.items() if topic.followers and not topic.made_here
-        )
+        return (reply_id for reply_id, topic in self._topics.items() if topic.followers and not topic.made_here)
+
+    def is_followed(self, reply_id: ReplyId) -> bool:
+        topic = self._topics.get(reply_id)
+        return topic is not None and bool(topic.followers)
 
     def _topic(self, reply_id: ReplyId) -> _Topic:
         return self._topics.setdefault(reply_id, _Topic())

@@ -312,9 +312,15 @@ class MemoryRooms(Rooms):
     async def save_membership(self, membership: Membership) -> None:
         self._memberships.put((membership.room_id, membership.user_id), membership)
 
-    async def log(self, room_id, after, limit): raise NotImplementedError  # STUB
-    async def last_seqs(self, room_ids): raise NotImplementedError  # STUB
-    async def doors(self, room_id, user_ids): raise NotImplementedError  # STUB
+    async def log(self, room_id, after, limit):
+        raise NotImplementedError  # STUB
+
+    async def last_seqs(self, room_ids):
+        raise NotImplementedError  # STUB
+
+    async def doors(self, room_id, user_ids):
+        raise NotImplementedError  # STUB
+
     async def add_entry(self, entry: LogEntry) -> None:
         self._entries.put((entry.room_id, entry.seq), entry)
 

@@ -226,9 +226,15 @@ class SqlRooms(Rooms):
     async def save_membership(self, membership: Membership) -> None:
         await self._statements.run(members.UPSERT[self._statements.dialect], membership_values(membership))
 
-    async def log(self, room_id, after, limit): raise NotImplementedError  # STUB
-    async def last_seqs(self, room_ids): raise NotImplementedError  # STUB
-    async def doors(self, room_id, user_ids): raise NotImplementedError  # STUB
+    async def log(self, room_id, after, limit):
+        raise NotImplementedError  # STUB
+
+    async def last_seqs(self, room_ids):
+        raise NotImplementedError  # STUB
+
+    async def doors(self, room_id, user_ids):
+        raise NotImplementedError  # STUB
+
     async def add_entry(self, entry: LogEntry) -> None:
         await self._statements.run(
             _ADD_ENTRY,

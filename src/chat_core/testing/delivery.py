@@ -360,6 +360,19 @@ class ReplyFeedContract:
             await _until(watch, lambda: len(watch.parts(Place(1, 1))) == 2)
             await other.end(reply_id)
 
+    async def test_whoever_comes_back_sees_all_of_it(self, feed: ReplyFeed, elsewhere: ReplyFeed | None) -> None:
+        """Those who left, and came back at once or after more was appended; the adapter may have forgotten what it
+        knew for them, and has to bring it again."""
+        reply_id, other = a_reply(), shown(elsewhere, "elsewhere")
+        async with asyncio.timeout(PATIENCE):
+            await other.begin(reply_id, 1)
+            for number in range(1, 6):
+                await other.append(reply_id, [a_part(1, number)])
+                for _ in range(3):
+                    async with feed.follow(reply_id) as watch:
+                        await _until(watch, lambda number=number: len(watch.parts(Place(1, 0))) == number)
+            await other.end(reply_id)
+
     async def test_a_maker_elsewhere_is_fenced_by_a_later_epoch(
         self, feed: ReplyFeed, elsewhere: ReplyFeed | None
     ) -> None:

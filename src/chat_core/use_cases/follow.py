@@ -204,9 +204,7 @@ class FollowReply:
             if viewer.place is not None:
                 yield from viewer.takes(watch.parts(viewer.place))
 
-    async def _look(
-        self, reply_id: ReplyId, viewer: _Viewer, watch: PartsWatch, last: _Look | None = None
-    ) -> _Look:
+    async def _look(self, reply_id: ReplyId, viewer: _Viewer, watch: PartsWatch, last: _Look | None = None) -> _Look:
         try:
             async with self.uow.read() as tx:
                 reply = await tx.replies.get(reply_id)

@@ -1,7 +1,7 @@
 """Bringing the parts of an answer to those who watch, while it is made."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 
 from chat_core.domain.ids import ReplyId
@@ -91,9 +91,11 @@ class ShowParts:
             await self.now(reply_id, draft)
             await asyncio.sleep(self.joined_for)
 
-    async def now(self, reply_id: ReplyId, draft: Draft) -> None:
-        """Show what was not shown yet. Not to be called twice at once."""
-        parts = draft.cut()
+    def now(self, reply_id: ReplyId, draft: Draft) -> Coroutine[None, None, None]:
+        """Cut what was not cut yet, at once, and show it when awaited. Not to be awaited twice at the same time."""
+        return self._bring(reply_id, draft, draft.cut())
+
+    async def _bring(self, reply_id: ReplyId, draft: Draft, parts: Sequence[Part]) -> None:
         if not parts:
             return
         if await self.feed.append(reply_id, parts):

@@ -25,7 +25,8 @@ HEARTBEAT = 15.0
 #: How long a stream lives at the most, in seconds: then the client comes back, to whichever process is there.
 LIFE = 900.0
 
-COMMENT = b":\n\n"
+#: A line of its own and no empty one behind it, which some clients would take for an event without data.
+COMMENT = b":\n"
 
 
 def event(name: str, data: bytes, id_: str | None = None) -> bytes:
@@ -121,8 +122,9 @@ class _Streaming(ASGIResponse):
         task.cancel()
 
     async def _pump(self, send: Send) -> None:
-        # The client's own pause before it comes back, in milliseconds: not all of them in step.
-        body = b"retry: %d\n\n" % random.randint(500, 1500)  # noqa: S311 - no secret
+        # The client's own pause before it comes back, in milliseconds: not all of them in step. It goes with the first
+        # event: in a block of its own some clients would take it for an event without data.
+        body = b"retry: %d\n" % random.randint(500, 1500)  # noqa: S311 - no secret
         try:
             await send({"type": "http.response.body", "body": body, "more_body": True})
             async for chunk in self.chunks:
