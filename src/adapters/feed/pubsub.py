@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from uuid import UUID
 
@@ -14,7 +14,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from chat_core.domain.ids import ReplyId
-from chat_core.ports.delivery import ReplyFeed, Watch
+from chat_core.domain.reply import Part
+from chat_core.ports.delivery import PartsWatch, ReplyFeed, Watch
 
 log = logging.getLogger(__name__)
 
@@ -168,3 +169,15 @@ class RedisReplyFeed(ReplyFeed):
 
     def watch(self, reply_id: ReplyId) -> AbstractAsyncContextManager[Watch]:
         return self._local.watch(reply_id)
+
+    async def begin(self, reply_id: ReplyId, epoch: int) -> bool:
+        return False
+
+    async def append(self, reply_id: ReplyId, parts: Sequence[Part]) -> bool:
+        return False
+
+    async def end(self, reply_id: ReplyId) -> None:
+        pass
+
+    def follow(self, reply_id: ReplyId) -> AbstractAsyncContextManager[PartsWatch]:
+        raise NotImplementedError

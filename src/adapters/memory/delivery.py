@@ -1,11 +1,12 @@
 """News of replies within one process."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from chat_core.domain.ids import ReplyId
-from chat_core.ports.delivery import ReplyFeed, Watch
+from chat_core.domain.reply import Part
+from chat_core.ports.delivery import PartsWatch, ReplyFeed, Watch
 
 
 class _MemoryWatch(Watch):
@@ -42,3 +43,15 @@ class MemoryReplyFeed(ReplyFeed):
             watches.discard(watch)
             if not watches:
                 self._watches.pop(reply_id, None)
+
+    async def begin(self, reply_id: ReplyId, epoch: int) -> bool:
+        return False
+
+    async def append(self, reply_id: ReplyId, parts: Sequence[Part]) -> bool:
+        return False
+
+    async def end(self, reply_id: ReplyId) -> None:
+        pass
+
+    def follow(self, reply_id: ReplyId) -> AbstractAsyncContextManager[PartsWatch]:
+        raise NotImplementedError

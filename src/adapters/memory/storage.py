@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, UserId
 from chat_core.domain.message import AI_NAME, DELETED_NAME, Message, MessageStatus
-from chat_core.domain.reply import Attempt, Reply, ReplyStatus
+from chat_core.domain.reply import Attempt, Part, Place, Reply, ReplyStatus
 from chat_core.domain.room import Door, LogEntry, Membership, Room
 from chat_core.domain.user import User
 from chat_core.errors import Contention, EmailTaken, NotAuthenticated, UsernameTaken
@@ -416,12 +416,20 @@ class MemoryReplies(Replies):
         return [reply.id for reply in sorted(found, key=_age)[:limit]]
 
 
+class _NoParts(MemoryReplies):
+    async def keep_parts(self, reply_id: ReplyId, parts: Sequence[Part]) -> bool:
+        return True
+
+    async def parts(self, reply_id: ReplyId, after: Place) -> Sequence[Part]:
+        return []
+
+
 class MemoryTransaction(Transaction):
     def __init__(self, tables: _Tables, monotonic: Callable[[], float]) -> None:
         self._users = MemoryUsers(tables)
         self._messages = MemoryMessages(tables, self._users)
         self._rooms = MemoryRooms(tables, self._users, self._messages)
-        self._replies = MemoryReplies(tables, monotonic)
+        self._replies = _NoParts(tables, monotonic)
 
     @property
     def users(self) -> Users:

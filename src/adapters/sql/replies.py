@@ -12,7 +12,7 @@ from adapters.sql.failures import violated
 from adapters.sql.statements import SqlStatements
 from adapters.sql.tables import UNFINISHED, attempts, replies
 from chat_core.domain.ids import MessageId, ReplyId, RoomId
-from chat_core.domain.reply import Attempt, Reply, ReplyStatus
+from chat_core.domain.reply import Attempt, Part, Place, Reply, ReplyStatus
 from chat_core.errors import Contention
 from chat_core.ports.storage import Replies
 
@@ -287,3 +287,9 @@ class SqlReplies(Replies):
     async def _one(self, statement: sa.Executable, parameters: dict[str, Any]) -> Reply | None:
         row = await self._statements.row(statement, parameters)
         return None if row is None else reply_of(row)
+
+    async def keep_parts(self, reply_id: ReplyId, parts: Sequence[Part]) -> bool:
+        return True
+
+    async def parts(self, reply_id: ReplyId, after: Place) -> Sequence[Part]:
+        return []
