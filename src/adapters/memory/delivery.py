@@ -1,12 +1,15 @@
-"""News of replies within one process."""
+"""News of replies and of rooms within one process."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 
 from chat_core.domain.ids import ReplyId
 from chat_core.domain.reply import Part
-from chat_core.ports.delivery import PartsWatch, ReplyFeed, Watch
+from chat_core.ports.delivery import PartsWatch, ReplyFeed, RoomFeed, RoomNews, Watch
+
+log = logging.getLogger(__name__)
 
 
 class _MemoryWatch(Watch):
@@ -55,3 +58,31 @@ class MemoryReplyFeed(ReplyFeed):
 
     def follow(self, reply_id: ReplyId) -> AbstractAsyncContextManager[PartsWatch]:
         raise NotImplementedError
+
+
+class MemoryRoomFeed(RoomFeed):
+    """Tells those who listen in this process."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[object, Callable[[RoomNews], None]] = {}
+
+    async def tell(self, news: RoomNews) -> None:
+        self.spread(news)
+
+    def spread(self, news: RoomNews) -> None:
+        """Tell everyone here, at once."""
+        for heard in list(self._listeners.values()):
+            try:
+                heard(news)
+            except Exception:
+                # It must not raise; where it does all the same, the others and the teller are not to suffer.
+                log.exception("a listener for news of rooms failed")
+
+    @contextmanager
+    def listen(self, heard: Callable[[RoomNews], None]) -> Iterator[None]:
+        key = object()
+        self._listeners[key] = heard
+        try:
+            yield
+        finally:
+            del self._listeners[key]

@@ -100,7 +100,7 @@ class _Streaming(ASGIResponse):
         assert task is not None  # noqa: S101 - for the type checker
         async with aclosing(self.chunks):
             with self.place:
-                await send({"type": "http.response.start", "status": 200, "headers": self.encoded_headers()})
+                await send({"type": "http.response.start", "status": 200, "headers": self.encode_headers()})
                 leaving = asyncio.create_task(self._until_left(receive, task))
                 try:
                     await self._pump(send)
