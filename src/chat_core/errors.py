@@ -15,6 +15,7 @@
     │   ├── OwnerCannotLeave
     │   ├── RoomBusy
     │   ├── NotRetryable
+    │   ├── CursorAhead          a cursor beyond the end of the log
     │   └── MessageIdReused      the same m_id with other content
     ├── TooMany                  a limit or a quota; says when to come back
     ├── Unavailable              not now; nothing was written
@@ -140,6 +141,13 @@ class RoomBusy(Conflict):
 class NotRetryable(Conflict):
     code = "not-retryable"
     title = "This reply cannot be tried again"
+
+
+class CursorAhead(Conflict):
+    """The client knows places that the log does not have: it has to start again, from the log as it is."""
+
+    code = "cursor-ahead"
+    title = "The room's log does not reach so far"
 
 
 class MessageIdReused(Conflict):

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from dependency_injector import containers, providers
 
@@ -12,6 +13,7 @@ from adapters.auth.tokens import JwtTokens, Key
 from adapters.llm.choice import Choice
 from adapters.llm.registry import Providers, build, names_of
 from adapters.memory.delivery import MemoryReplyFeed
+from adapters.memory.room_feed import MemoryRoomFeed
 from adapters.memory.security import MemoryPasswords, MemoryTokens
 from adapters.memory.storage import MemoryUnitOfWork
 from adapters.queue.in_process import InProcessReplyQueue
@@ -20,13 +22,16 @@ from adapters.sql.engine import Database, Limits
 from adapters.sql.unit_of_work import SqlUnitOfWork
 from chat_core.domain.ids import ReplyId
 from chat_core.errors import StorageUnavailable
-from chat_core.ports.delivery import ReplyFeed, ReplyQueue
+from chat_core.ports.delivery import ReplyFeed, ReplyQueue, RoomFeed
 from chat_core.ports.language_model import LanguageModel, NotableModel
 from chat_core.ports.storage import UnitOfWork
 from chat_core.use_cases import accounts, follow, generation, messages, parts, replies, rooms
+from chat_core.use_cases.live.hub import Hub, all_alive
+from chat_core.use_cases.live.page import ReadLog
 from chat_core.use_cases.turns import Turns
 from entrypoints.health import Draining, Part, Readiness
 from entrypoints.http.event_stream import OpenStreams
+from entrypoints.http.sockets import Sockets, no_tickets
 from entrypoints.settings import Settings, SettingsError
 
 #: Failures in a row after which a model counts as down.
@@ -174,6 +179,22 @@ def _feed(local: MemoryReplyFeed, line: "RedisLine | None", reader: "StreamReade
     return RedisReplyFeed(local, line, reader)
 
 
+def _room_feed(local: MemoryRoomFeed, line: "RedisLine | None") -> RoomFeed:
+    if line is None:
+        return local
+    from adapters.feed.rooms import RedisRoomFeed
+
+    return RedisRoomFeed(local, line)
+
+
+def _hub(uow: UnitOfWork, feed: RoomFeed, alive: Callable[..., Awaitable[set[UUID]]], draining: Draining) -> Hub:
+    return Hub(uow, feed, alive=alive, draining=lambda: draining.begun)
+
+
+def _open_streams(settings: Settings) -> OpenStreams:
+    return OpenStreams(settings.streams_per_user if settings.rate_limits == "on" else None)
+
+
 def _queue(local: InProcessReplyQueue, line: "RedisLine | None", settings: Settings, worker: bool) -> ReplyQueue:
     if line is None or settings.redis_url is None:
         return local
@@ -243,6 +264,8 @@ class Container(containers.DeclarativeContainer):
     line = providers.Singleton(_line, settings)
     reader = providers.Singleton(_reader, local_feed, line, settings)
     feed = providers.Singleton(_feed, local_feed, line, reader)
+    local_room_feed = providers.Singleton(MemoryRoomFeed)
+    room_feed = providers.Singleton(_room_feed, local_room_feed, line)
     turns = providers.Singleton(Turns)
     uncarried = providers.Singleton(parts.Uncarried)
     show_parts = providers.Singleton(parts.ShowParts, feed=feed, uncarried=uncarried)
@@ -271,26 +294,44 @@ class Container(containers.DeclarativeContainer):
     create_room = providers.Singleton(rooms.CreateRoom, uow=uow)
     list_rooms = providers.Singleton(rooms.ListRooms, uow=uow)
     read_room = providers.Singleton(rooms.ReadRoom, uow=uow)
-    update_room = providers.Singleton(rooms.UpdateRoom, uow=uow, models=providers.Callable(_offered, model))
-    delete_room = providers.Singleton(rooms.DeleteRoom, uow=uow, feed=feed)
+    update_room = providers.Singleton(
+        rooms.UpdateRoom, uow=uow, room_feed=room_feed, models=providers.Callable(_offered, model)
+    )
+    delete_room = providers.Singleton(rooms.DeleteRoom, uow=uow, room_feed=room_feed, feed=feed)
     list_members = providers.Singleton(rooms.ListMembers, uow=uow)
-    add_member = providers.Singleton(rooms.AddMember, uow=uow)
-    remove_member = providers.Singleton(rooms.RemoveMember, uow=uow)
-    send_message = providers.Singleton(messages.SendMessage, uow=uow, queue=queue, turns=turns)
+    add_member = providers.Singleton(rooms.AddMember, uow=uow, room_feed=room_feed)
+    remove_member = providers.Singleton(rooms.RemoveMember, uow=uow, room_feed=room_feed)
+    send_message = providers.Singleton(messages.SendMessage, uow=uow, room_feed=room_feed, queue=queue, turns=turns)
     list_messages = providers.Singleton(messages.ListMessages, uow=uow)
-    edit_message = providers.Singleton(messages.EditMessage, uow=uow)
-    delete_message = providers.Singleton(messages.DeleteMessage, uow=uow, feed=feed)
+    edit_message = providers.Singleton(messages.EditMessage, uow=uow, room_feed=room_feed)
+    delete_message = providers.Singleton(messages.DeleteMessage, uow=uow, room_feed=room_feed, feed=feed)
     draining = providers.Singleton(Draining)
     await_reply = providers.Singleton(
         replies.AwaitReply, uow=uow, feed=feed, hurry=providers.Callable(lambda draining: draining.hurries, draining)
     )
     follow_reply = providers.Singleton(follow.FollowReply, uow=uow, feed=feed)
-    open_streams = providers.Singleton(OpenStreams, None)
     read_reply = providers.Singleton(replies.ReadReply, uow=uow)
     stop_reply = providers.Singleton(replies.StopReply, uow=uow, feed=feed, await_reply=await_reply)
     retry_reply = providers.Singleton(replies.RetryReply, uow=uow, queue=queue)
     spread_stops = providers.Singleton(replies.SpreadStops, uow=uow, feed=local_feed)
     sweep_replies = providers.Singleton(replies.SweepReplies, uow=uow, queue=queue)
+
+    #: Which sessions have not ended, and whose one-time ticket it is.
+    alive = providers.Object(all_alive)
+    redeem = providers.Object(no_tickets)
+    hub = providers.Singleton(_hub, uow, room_feed, alive, draining)
+    read_log = providers.Singleton(ReadLog, uow=uow)
+    open_streams = providers.Singleton(_open_streams, settings)
+    sockets = providers.Singleton(
+        Sockets,
+        hub=hub,
+        authenticate=authenticate,
+        redeem=redeem,
+        send_message=send_message,
+        open_streams=open_streams,
+        origins=providers.Callable(frozenset, settings.provided.cors_origins),
+        limited=providers.Callable(lambda settings: settings.rate_limits == "on", settings),
+    )
 
     check_database = providers.Callable(_check_sql, database)
     check_redis = providers.Callable(_check_redis, line)

@@ -38,6 +38,13 @@ def _add_request_id(record: logging.LogRecord) -> bool:
     return True
 
 
+def _worth_a_line(record: logging.LogRecord) -> bool:
+    # uvicorn's lines for a handshake, with its query, and for one that was refused, which it takes for a fault. Ours
+    # comes at the socket's end.
+    message = str(record.msg)
+    return '"WebSocket %s"' not in message and "returned without completing handshake" not in message
+
+
 def configure_logs(level: str) -> None:
     """Send everything at ``level`` and above to standard error, with the request's id; once for a process."""
     handler = logging.StreamHandler(sys.stderr)
@@ -54,5 +61,9 @@ def configure_logs(level: str) -> None:
     root.setLevel(level)
     # Our own line for a request says more, and never the query.
     logging.getLogger("uvicorn.access").disabled = True
+    # Below this, it writes down the headers of handshakes, and with them tokens and tickets.
+    handshakes = logging.getLogger("uvicorn.error")
+    handshakes.setLevel(max(root.level, logging.INFO))
+    handshakes.addFilter(_worth_a_line)
     for noisy in ("aiosqlite", "asyncio", "alembic"):
         logging.getLogger(noisy).setLevel(max(logging.getLogger().level, logging.WARNING))

@@ -11,6 +11,7 @@ from types import FrameType
 
 from chat_core.errors import Unavailable
 from chat_core.ports.language_model import ClosableModel, LanguageModel, NotableModel
+from chat_core.use_cases.live.hub import Hub
 from entrypoints.container import Container
 from entrypoints.health import Draining
 
@@ -38,15 +39,20 @@ async def running(container: Container) -> AsyncIterator[None]:
     ending = asyncio.Event()
     # The jitter keeps processes that were started together from looking in step.
     sweep = _until(ending, container.sweep_replies(), lambda: random.uniform(1.0, 2.0))  # noqa: S311 - no secret
+    hub: Hub = container.hub()
     rounds = [
         sweep,
         _until(ending, container.spread_stops(), lambda: 0.5),
+        _until(ending, hub.keep, lambda: 0.5),
         _until(ending, container.keep_parts(), lambda: 0.25),
         _until(ending, container.drop_parts(), lambda: random.uniform(2.0, 4.0)),  # noqa: S311
     ]
     tasks = [asyncio.create_task(round_) for round_ in rounds]
+    if container.settings().rate_limits == "off":
+        log.warning("RATE_LIMITS is off: one person may open any number of streams, and fill them")
     try:
-        yield
+        with hub.opened():
+            yield
     finally:
         ending.set()
         # What is under way in the storage is let finish: a statement that is cut off costs its connection.
@@ -80,11 +86,15 @@ async def _until(ending: asyncio.Event, work: Callable[[], Awaitable[object]], p
             away = False
         except Unavailable as error:
             if not away:
-                log.warning("%s waits for the storage: %s", type(work).__name__, error.detail)
+                log.warning("%s waits for the storage: %s", _name(work), error.detail)
             away = True
         except Exception:
             # The next round may go better; without one, replies that nobody makes would stay so for ever.
-            log.exception("%s failed", type(work).__name__)
+            log.exception("%s failed", _name(work))
+
+
+def _name(work: object) -> str:
+    return type(getattr(work, "__self__", work)).__name__
 
 
 @contextmanager

@@ -53,6 +53,8 @@ class Settings:
     drain_delay: float = 2.0
     model_timeout: float = 300.0
     max_body_bytes: int = 512 * 1024
+    rate_limits: str = "on"
+    streams_per_user: int = 10
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -92,6 +94,8 @@ def load_settings(environ: Mapping[str, str], **given: object) -> Settings:
         send_wait=float(reader.number("SEND_WAIT", 50, 1, 600)),
         drain_delay=float(reader.number("DRAIN_DELAY", 2, 0, 15)),
         max_body_bytes=reader.number("MAX_BODY_BYTES", 512 * 1024, 1024, 64 * 1024 * 1024),
+        rate_limits=reader.choice("RATE_LIMITS", "ON", ("ON", "OFF")).lower(),
+        streams_per_user=reader.number("STREAMS_PER_USER", 10, 1, 10_000),
     )
     if debug and not _is_loopback(host):
         reader.problems.append(

@@ -11,6 +11,7 @@ import uvicorn
 
 from entrypoints.container import Container
 from entrypoints.http.app import create_app
+from entrypoints.serve import WEBSOCKETS
 
 PASSWORD = "correct horse battery"
 
@@ -20,7 +21,14 @@ async def served(container: Container) -> AsyncIterator[str]:
     """The URL of the service that this container makes, while it runs."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(create_app(container), log_config=None, access_log=False, server_header=False)
+        config = uvicorn.Config(
+            create_app(container),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            **WEBSOCKETS,
+            ws_max_size=container.settings().max_body_bytes,
+        )
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started:

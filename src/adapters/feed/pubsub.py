@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 _NEWS = "chat:replies"
 _ALIVE = "chat:workers"
+_ROOMS = "chat:rooms"
 #: What a call to Redis may take, in seconds.
 TIMEOUT = 0.2
 #: A worker that was not heard of for this long, in seconds, is not counted on.
@@ -58,10 +59,14 @@ async def _nobody(_: ReplyId) -> None:
     pass
 
 
+def _no_rooms(_: str) -> None:
+    pass
+
+
 class RedisLine:
     """One process's line to Redis: what it says and hears there. Reconnects by itself, for ever.
 
-    ``heard`` is called with each reply that some process announces.
+    ``heard`` is called with each reply that some process announces, ``of_rooms`` with the news that they tell of rooms.
     """
 
     def __init__(self, url: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -80,6 +85,7 @@ class RedisLine:
         self._found = asyncio.Event()
         self.connected = False
         self.heard: Callable[[ReplyId], Awaitable[None]] = _nobody
+        self.of_rooms: Callable[[str], None] = _no_rooms
 
     async def open(self, *, works: bool) -> None:
         """Begin to listen; with ``works``, say once a second that a worker is here.
@@ -113,8 +119,15 @@ class RedisLine:
 
     def say(self, reply_id: ReplyId) -> None:
         """Announce a reply to all processes, soon. What does not fit is dropped: it is a hint."""
+        self._put(_NEWS, str(reply_id))
+
+    def say_of_rooms(self, text: str) -> None:
+        """The same with news of rooms."""
+        self._put(_ROOMS, text)
+
+    def _put(self, channel: str, text: str) -> None:
         if self.connected:
-            self.tell("PUBLISH", _NEWS, str(reply_id))
+            self.tell("PUBLISH", channel, text)
 
     def tell(self, *command: str | bytes | int) -> None:
         """Have a command carried out, soon, whose answer nobody needs. What does not fit is dropped."""
@@ -172,7 +185,7 @@ class RedisLine:
         while True:
             try:
                 async with self._listener.pubsub() as pubsub:
-                    await pubsub.subscribe(_NEWS, _ALIVE)
+                    await pubsub.subscribe(_NEWS, _ALIVE, _ROOMS)
                     await self._hear(pubsub)
             except (RedisError, OSError, TimeoutError) as error:
                 if self.connected:
@@ -202,6 +215,9 @@ class RedisLine:
     async def _take(self, channel: bytes, data: bytes) -> None:
         if channel == _ALIVE.encode():
             self._worker_heard = self._monotonic()
+            return
+        if channel == _ROOMS.encode():
+            self.of_rooms(data.decode(errors="replace"))
             return
         try:
             reply_id = ReplyId(UUID(data.decode()))

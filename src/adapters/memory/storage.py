@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, UserId
 from chat_core.domain.message import AI_NAME, DELETED_NAME, Message, MessageStatus
 from chat_core.domain.reply import Attempt, Part, Place, Reply, ReplyStatus
-from chat_core.domain.room import Door, LogEntry, Membership, Room
+from chat_core.domain.room import GONE, Door, EventKind, LogEntry, Membership, Role, Room, RoomEvent, Standing
 from chat_core.domain.user import User
 from chat_core.errors import Contention, EmailTaken, NotAuthenticated, UsernameTaken
 from chat_core.ports.storage import (
@@ -180,6 +180,10 @@ class MemoryMessages(Messages):
                 found.append(await self._now(stored))
         return found
 
+    async def at(self, room_id: RoomId, seq: int) -> Message | None:
+        """The message whose place this is."""
+        return next(iter(await self._walk(room_id, range(seq, seq + 1), 1)), None)
+
     def _newest(self, room_id: RoomId) -> int:
         # The count of a room in this transaction is not known here; the places just taken lie within what is put.
         committed = self._rooms.get(room_id)
@@ -312,17 +316,45 @@ class MemoryRooms(Rooms):
     async def save_membership(self, membership: Membership) -> None:
         self._memberships.put((membership.room_id, membership.user_id), membership)
 
-    async def log(self, room_id, after, limit):
-        raise NotImplementedError  # STUB
-
-    async def last_seqs(self, room_ids):
-        raise NotImplementedError  # STUB
-
-    async def doors(self, room_id, user_ids):
-        raise NotImplementedError  # STUB
-
     async def add_entry(self, entry: LogEntry) -> None:
         self._entries.put((entry.room_id, entry.seq), entry)
+
+    async def log(self, room_id: RoomId, after: int, limit: int) -> Sequence[RoomEvent]:
+        room = self._rooms.get(room_id)
+        last = room.last_seq if room else 0
+        return [await self._event(room_id, seq) for seq in range(after + 1, min(after + limit, last) + 1)]
+
+    async def _event(self, room_id: RoomId, seq: int) -> RoomEvent:
+        entry = self._entries.get((room_id, seq))
+        if entry is None:
+            message = await self._messages.at(room_id, seq)
+            return RoomEvent(room_id=room_id, seq=seq, kind=EventKind.MESSAGE_CREATED, message=message)
+        event = RoomEvent(room_id=room_id, seq=seq, kind=entry.kind)
+        if entry.message_id is not None:
+            return replace(event, message=await self._messages.get(entry.message_id))
+        if entry.kind in (EventKind.MEMBER_JOINED, EventKind.MEMBER_LEFT):
+            known = await self.membership(room_id, entry.user_id) if entry.user_id else None
+            return replace(event, membership=known or _nobody_s(entry))
+        return replace(event, room=self._rooms.get(room_id))
+
+    async def last_seqs(self, room_ids: Sequence[RoomId]) -> Mapping[RoomId, int]:
+        rooms = [self._rooms.get(room_id) for room_id in room_ids]
+        return {room.id: room.last_seq for room in rooms if room is not None}
+
+    async def doors(self, room_id: RoomId, user_ids: Sequence[UserId]) -> Mapping[UserId, Door]:
+        doors = {user_id: await self.door(room_id, user_id) for user_id in user_ids}
+        return {user_id: door for user_id, door in doors.items() if door is not None}
+
+
+def _nobody_s(entry: LogEntry) -> Membership:
+    return Membership(
+        room_id=entry.room_id,
+        user_id=GONE,
+        username=DELETED_NAME,
+        role=Role.MEMBER,
+        joined_at=entry.created_at,
+        standing=Standing.LEFT,
+    )
 
 
 def _age(reply: Reply) -> tuple[datetime, ReplyId]:

@@ -27,8 +27,10 @@ _FIELDS = (
     messages.c.edited_at,
     messages.c.status,
 )
-_NAMED = messages.outerjoin(users, users.c.id == messages.c.user_id)
-_SELECT = sa.select(*_FIELDS, users.c.username).select_from(_NAMED)
+#: A message with its author's name, and where from.
+MESSAGE_COLUMNS = (*_FIELDS, users.c.username)
+MESSAGES_NAMED = messages.outerjoin(users, users.c.id == messages.c.user_id)
+_SELECT = sa.select(*MESSAGE_COLUMNS).select_from(MESSAGES_NAMED)
 _IN_ROOM = messages.c.room_id == sa.bindparam("of_room", type_=sa.Uuid)
 
 _ADD = sa.insert(messages)

@@ -1,20 +1,22 @@
 """Rooms, their members, and the counter that numbers each room's log."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
+from sqlalchemy.dialects import postgresql
 
 from adapters.sql import members
 from adapters.sql.failures import account_is_gone
+from adapters.sql.log import RoomLog
 from adapters.sql.members import MEMBER_COLUMNS, membership_of, membership_values
 from adapters.sql.room_list import RoomList, cursor_of
 from adapters.sql.statements import SqlStatements
 from adapters.sql.tables import log_entries, memberships, messages, rooms, users
 from chat_core.domain.ids import RoomId, UserId
-from chat_core.domain.room import AIMode, Door, LogEntry, Membership, Room, RoomAI, Visibility, WhenBusy
+from chat_core.domain.room import AIMode, Door, LogEntry, Membership, Room, RoomAI, RoomEvent, Visibility, WhenBusy
 from chat_core.errors import NotAuthenticated
 from chat_core.ports.storage import RoomCursor, RoomPage, Rooms
 
@@ -105,6 +107,33 @@ _WIPE = (
     )
     .values(content="", status="deleted")
 )
+# Deleted ones too. PostgreSQL takes the ids as one array: a statement for each number of them would have to be planned
+# anew each time.
+_LAST_SEQS = {
+    "postgresql": sa.select(rooms.c.id, rooms.c.last_seq).where(
+        rooms.c.id == sa.any_(sa.bindparam("ids", type_=postgresql.ARRAY(sa.Uuid)))
+    ),
+    "sqlite": sa.select(rooms.c.id, rooms.c.last_seq).where(
+        rooms.c.id.in_(sa.bindparam("ids", type_=sa.Uuid, expanding=True))
+    ),
+}
+
+
+def _doors(among_these: sa.ColumnElement[bool]) -> sa.Executable:
+    """The room once, with a null membership, or once for each membership of these people."""
+    theirs = memberships.join(users, users.c.id == memberships.c.user_id)
+    return (
+        sa.select(*_COLUMNS, memberships.c.user_id, *MEMBER_COLUMNS)
+        .select_from(rooms.outerjoin(theirs, sa.and_(memberships.c.room_id == rooms.c.id, among_these)))
+        .where(_HERE)
+    )
+
+
+_DOORS = {
+    "postgresql": _doors(memberships.c.user_id == sa.any_(sa.bindparam("ids", type_=postgresql.ARRAY(sa.Uuid)))),
+    "sqlite": _doors(memberships.c.user_id.in_(sa.bindparam("ids", type_=sa.Uuid, expanding=True))),
+}
+_ANY_ROOM = sa.select(*_COLUMNS).where(rooms.c.id == sa.bindparam("of_room"))
 _LIST = RoomList(*_COLUMNS)
 
 
@@ -226,15 +255,6 @@ class SqlRooms(Rooms):
     async def save_membership(self, membership: Membership) -> None:
         await self._statements.run(members.UPSERT[self._statements.dialect], membership_values(membership))
 
-    async def log(self, room_id, after, limit):
-        raise NotImplementedError  # STUB
-
-    async def last_seqs(self, room_ids):
-        raise NotImplementedError  # STUB
-
-    async def doors(self, room_id, user_ids):
-        raise NotImplementedError  # STUB
-
     async def add_entry(self, entry: LogEntry) -> None:
         await self._statements.run(
             _ADD_ENTRY,
@@ -247,3 +267,29 @@ class SqlRooms(Rooms):
                 "user_id": entry.user_id,
             },
         )
+
+    async def log(self, room_id: RoomId, after: int, limit: int) -> Sequence[RoomEvent]:
+        log = RoomLog(self._statements, room_id)
+        places = await log.places(after, limit)
+        if any(place.about_the_room for place in places):
+            row = await self._statements.row(_ANY_ROOM, {"of_room": room_id})
+            return log.events(places, None if row is None else room_of(row))
+        return log.events(places, None)
+
+    async def last_seqs(self, room_ids: Sequence[RoomId]) -> Mapping[RoomId, int]:
+        if not room_ids:
+            return {}
+        rows = await self._statements.rows(_LAST_SEQS[self._statements.dialect], {"ids": list(room_ids)})
+        return {row.id: row.last_seq for row in rows}
+
+    async def doors(self, room_id: RoomId, user_ids: Sequence[UserId]) -> Mapping[UserId, Door]:
+        if not user_ids:
+            return {}
+        rows = await self._statements.rows(
+            _DOORS[self._statements.dialect], {"of_room": room_id, "ids": list(user_ids)}
+        )
+        if not rows:
+            return {}
+        room = room_of(rows[0])
+        found = {row.user_id: membership_of(row, room_id, row.user_id) for row in rows if row.role is not None}
+        return {user_id: Door(room=room, user_id=user_id, membership=found.get(user_id)) for user_id in user_ids}

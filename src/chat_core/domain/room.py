@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from uuid import UUID
 
 from chat_core.domain.ids import MessageId, RoomId, UserId
 from chat_core.domain.message import Message, is_unicode
@@ -11,6 +12,8 @@ from chat_core.errors import Fault, Forbidden, Invalid, NotFound
 NAME_MAX = 100
 DESCRIPTION_MAX = 2000
 SYSTEM_PROMPT_MAX = 8000
+#: Stands in a log's old memberships for those whose account is gone: whose it was is not kept.
+GONE = UserId(UUID(int=0))
 TEMPERATURE_MAX = 2.0
 OUTPUT_TOKENS_MAX = 65_536
 
@@ -176,6 +179,16 @@ class EventKind(StrEnum):
     MEMBER_LEFT = "member.left"
     ROOM_UPDATED = "room.updated"
     ROOM_DELETED = "room.deleted"
+
+    @property
+    def moves_doors(self) -> bool:
+        """Whether the room may be closed, after it, to somebody for whom it was open."""
+        return self in _MOVES_DOORS
+
+
+_MOVES_DOORS = frozenset(
+    {EventKind.MEMBER_JOINED, EventKind.MEMBER_LEFT, EventKind.ROOM_UPDATED, EventKind.ROOM_DELETED}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ import pytest
 
 # The clauses are plain asserts; without this, a failing one would not say what it saw.
 pytest.register_assert_rewrite(
+    "chat_core.testing.storage_log",
     "chat_core.testing.storage_messages",
     "chat_core.testing.storage_replies",
     "chat_core.testing.storage_rooms",
@@ -12,6 +13,7 @@ pytest.register_assert_rewrite(
 )
 
 from chat_core.ports.storage import UnitOfWork
+from chat_core.testing.storage_log import LogClauses
 from chat_core.testing.storage_messages import MessageClauses
 from chat_core.testing.storage_replies import ReplyClauses
 from chat_core.testing.storage_rooms import RoomClauses
@@ -19,7 +21,7 @@ from chat_core.testing.storage_transactions import TransactionClauses
 from chat_core.testing.storage_users import UserClauses
 
 
-class StorageContract(TransactionClauses, UserClauses, RoomClauses, MessageClauses, ReplyClauses):
+class StorageContract(TransactionClauses, UserClauses, RoomClauses, LogClauses, MessageClauses, ReplyClauses):
     """Every promise of the port. A subclass supplies ``uow``: a unit of work over an empty storage."""
 
     @pytest.fixture

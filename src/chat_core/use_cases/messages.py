@@ -18,7 +18,7 @@ from chat_core.domain.reply import Reply, ReplyStatus
 from chat_core.domain.room import AIMode, Door, EventKind, LogEntry, RoomAI, WhenBusy, open_door
 from chat_core.domain.user import Actor
 from chat_core.errors import Forbidden, Invalid, MessageIdReused, NotFound, RoomBusy
-from chat_core.ports.delivery import ReplyFeed, ReplyQueue
+from chat_core.ports.delivery import LogGrew, ReplyChanged, ReplyFeed, ReplyQueue, RoomFeed
 from chat_core.ports.storage import DuplicateMessage, MessagePage, StoredSend, Transaction, UnitOfWork
 from chat_core.use_cases.rooms import cancel_unfinished, enter
 from chat_core.use_cases.transactions import again_on_contention
@@ -49,6 +49,7 @@ class SendMessage:
     uow: UnitOfWork
     queue: ReplyQueue
     turns: Turns
+    room_feed: RoomFeed
     deadline: float = 900.0
     now: Callable[[], datetime] = utc_now
 
@@ -57,6 +58,10 @@ class SendMessage:
         given = m_id is not None
         m_id = check_m_id(m_id) if m_id is not None else str(uuid7())
         sent = await (self._once if given else self._in_turn)(actor, room_id, content, m_id)
+        if not sent.replayed:
+            await self.room_feed.tell(LogGrew(room_id=room_id, seq=sent.message.seq))
+            if sent.reply is not None:
+                await self.room_feed.tell(ReplyChanged(room_id=room_id, reply_id=sent.reply.id))
         if sent.reply is not None and sent.reply.status is ReplyStatus.QUEUED:
             await self.queue.put(sent.reply.id)
         return sent
@@ -180,11 +185,17 @@ class EditMessage:
     """
 
     uow: UnitOfWork
+    room_feed: RoomFeed
     now: Callable[[], datetime] = utc_now
 
-    @again_on_contention
     async def __call__(self, *, actor: Actor, room_id: RoomId, message_id: MessageId, content: str) -> Message:
         check_content(content)
+        message, seq = await self._edit(actor, room_id, message_id, content)
+        await self.room_feed.tell(LogGrew(room_id=room_id, seq=seq))
+        return message
+
+    @again_on_contention
+    async def _edit(self, actor: Actor, room_id: RoomId, message_id: MessageId, content: str) -> tuple[Message, int]:
         async with self.uow() as tx:
             open_door(await tx.rooms.door(room_id, actor.user_id))
             self._authored(await _message_in(tx, room_id, message_id), actor)
@@ -194,7 +205,7 @@ class EditMessage:
             await tx.messages.save(message)
             await tx.rooms.add_entry(_entry(door, EventKind.MESSAGE_EDITED, message, at))
             await tx.commit()
-        return message
+        return message, door.room.last_seq
 
     def _authored(self, message: Message, actor: Actor) -> Message:
         if message.user_id != actor.user_id:
@@ -213,14 +224,19 @@ class DeleteMessage:
 
     uow: UnitOfWork
     feed: ReplyFeed
+    room_feed: RoomFeed
     now: Callable[[], datetime] = utc_now
 
     async def __call__(self, *, actor: Actor, room_id: RoomId, message_id: MessageId) -> None:
-        for reply_id in await self._delete(actor, room_id, message_id):
+        seq, ended = await self._delete(actor, room_id, message_id)
+        if seq is not None:
+            await self.room_feed.tell(LogGrew(room_id=room_id, seq=seq))
+        for reply_id in ended:
             await self.feed.announce(reply_id)
 
     @again_on_contention
-    async def _delete(self, actor: Actor, room_id: RoomId, message_id: MessageId) -> list[ReplyId]:
+    async def _delete(self, actor: Actor, room_id: RoomId, message_id: MessageId) -> tuple[int | None, list[ReplyId]]:
+        """The place that it took, where it was not deleted before, and the replies that it ended."""
         async with self.uow() as tx:
             door = open_door(await tx.rooms.door(room_id, actor.user_id))
             self._allowed(door, await _message_in(tx, room_id, message_id), actor)
@@ -228,7 +244,7 @@ class DeleteMessage:
             door = open_door(await tx.rooms.advance(room_id, actor.user_id, at=at))
             message = self._allowed(door, await _message_in(tx, room_id, message_id), actor)
             if message.status is MessageStatus.DELETED:
-                return []
+                return None, []
             message = message.deleted(at)
             await tx.messages.save(message)
             await tx.rooms.add_entry(_entry(door, EventKind.MESSAGE_DELETED, message, at))
@@ -236,7 +252,7 @@ class DeleteMessage:
             unfinished = [reply] if reply is not None and not reply.final else []
             ended = await cancel_unfinished(tx, unfinished, at)
             await tx.commit()
-        return [reply.id for reply in ended]
+        return door.room.last_seq, [reply.id for reply in ended]
 
     def _allowed(self, door: Door, message: Message, actor: Actor) -> Message:
         if message.user_id != actor.user_id and not door.is_owner:

@@ -20,7 +20,7 @@ from chat_core.domain.room import (
 )
 from chat_core.domain.user import Actor
 from chat_core.errors import AlreadyMember, Forbidden, Invalid, NotFound, OwnerCannotLeave
-from chat_core.ports.delivery import ReplyFeed
+from chat_core.ports.delivery import LogGrew, ReplyFeed, RoomFeed
 from chat_core.ports.storage import RoomCursor, RoomPage, Transaction, UnitOfWork
 from chat_core.use_cases.transactions import again_on_contention
 
@@ -90,15 +90,22 @@ class UpdateRoom:
 
     uow: UnitOfWork
     models: frozenset[str]
+    room_feed: RoomFeed
     now: Callable[[], datetime] = utc_now
 
-    @again_on_contention
     async def __call__(self, *, actor: Actor, room_id: RoomId, change: Callable[[Room], Room]) -> Room:
         """``change`` makes the new room from the one that is stored; it may be called more than once."""
+        room, changed = await self._update(actor, room_id, change)
+        if changed:
+            await self.room_feed.tell(LogGrew(room_id=room_id, seq=room.last_seq))
+        return room
+
+    @again_on_contention
+    async def _update(self, actor: Actor, room_id: RoomId, change: Callable[[Room], Room]) -> tuple[Room, bool]:
         async with self.uow() as tx:
             room = open_door(await tx.rooms.door(room_id, actor.user_id)).owned().room
             if self._checked(change(room), room) == room:
-                return room
+                return room, False
             at = self.now()
             locked = open_door(await tx.rooms.advance(room_id, actor.user_id, at=at)).owned().room
             changed = self._checked(change(locked), locked)
@@ -107,7 +114,7 @@ class UpdateRoom:
                 LogEntry(room_id=room_id, seq=locked.last_seq, kind=EventKind.ROOM_UPDATED, created_at=at)
             )
             await tx.commit()
-        return changed
+        return changed, True
 
     def _checked(self, changed: Room, before: Room) -> Room:
         if changed.ai.model not in (None, before.ai.model) and changed.ai.model not in self.models:
@@ -130,14 +137,17 @@ class DeleteRoom:
 
     uow: UnitOfWork
     feed: ReplyFeed
+    room_feed: RoomFeed
     now: Callable[[], datetime] = utc_now
 
     async def __call__(self, *, actor: Actor, room_id: RoomId) -> None:
-        for reply in await self._delete(actor, room_id):
+        seq, ended = await self._delete(actor, room_id)
+        await self.room_feed.tell(LogGrew(room_id=room_id, seq=seq))
+        for reply in ended:
             await self.feed.announce(reply.id)
 
     @again_on_contention
-    async def _delete(self, actor: Actor, room_id: RoomId) -> Sequence[Reply]:
+    async def _delete(self, actor: Actor, room_id: RoomId) -> tuple[int, Sequence[Reply]]:
         async with self.uow() as tx:
             open_door(await tx.rooms.door(room_id, actor.user_id)).owned()
             at = self.now()
@@ -148,7 +158,7 @@ class DeleteRoom:
             ended = await cancel_unfinished(tx, await tx.replies.unfinished_in(room_id), at)
             await tx.rooms.delete(room_id, at)
             await tx.commit()
-        return ended
+        return room.last_seq, ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,10 +197,16 @@ class AddMember:
     """
 
     uow: UnitOfWork
+    room_feed: RoomFeed
     now: Callable[[], datetime] = utc_now
 
-    @again_on_contention
     async def __call__(self, *, actor: Actor, room_id: RoomId, username: str) -> Membership:
+        added, seq = await self._add(actor, room_id, username)
+        await self.room_feed.tell(LogGrew(room_id=room_id, seq=seq))
+        return added
+
+    @again_on_contention
+    async def _add(self, actor: Actor, room_id: RoomId, username: str) -> tuple[Membership, int]:
         async with self.uow() as tx:
             open_door(await tx.rooms.door(room_id, actor.user_id)).owned()
             user = await tx.users.by_login(username) if "\x00" not in username else None
@@ -204,7 +220,7 @@ class AddMember:
                 raise AlreadyMember
             added = await enter(tx, door, Actor(user_id=user.id, username=user.username), at)
             await tx.commit()
-        return added
+        return added, door.room.last_seq
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,10 +231,15 @@ class RemoveMember:
     """
 
     uow: UnitOfWork
+    room_feed: RoomFeed
     now: Callable[[], datetime] = utc_now
 
-    @again_on_contention
     async def __call__(self, *, actor: Actor, room_id: RoomId, user_id: UserId) -> None:
+        seq = await self._remove(actor, room_id, user_id)
+        await self.room_feed.tell(LogGrew(room_id=room_id, seq=seq))
+
+    @again_on_contention
+    async def _remove(self, actor: Actor, room_id: RoomId, user_id: UserId) -> int:
         leaves = actor.user_id == user_id
         async with self.uow() as tx:
             door = open_door(await tx.rooms.door(room_id, actor.user_id))
@@ -229,6 +250,7 @@ class RemoveMember:
             standing = Standing.LEFT if leaves else Standing.REMOVED
             await _stand(tx, leaver.now(standing), EventKind.MEMBER_LEFT, door.room.last_seq, at)
             await tx.commit()
+        return door.room.last_seq
 
     async def _leaver(self, tx: Transaction, door: Door, user_id: UserId, leaves: bool) -> Membership:
         if not leaves and not door.is_owner:

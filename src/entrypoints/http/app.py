@@ -14,18 +14,20 @@ from litestar.types import ControllerRouterHandler
 
 from chat_core.errors import ChatError
 from entrypoints.container import Container
-from entrypoints.http import accounts, chat, problems, replies, rooms, system
+from entrypoints.http import accounts, chat, problems, replies, room_events, rooms, system
 from entrypoints.http.auth import actor
 from entrypoints.http.bodies import StrictRequest
 from entrypoints.http.injection import bridge
 from entrypoints.http.openapi import document
 from entrypoints.http.request_log import RequestLog
+from entrypoints.http.sockets import Sockets
 from entrypoints.running import drains_first, running
 from entrypoints.version import VERSION
 
 ROUTES: list[ControllerRouterHandler] = [
     accounts.router,
     rooms.router,
+    room_events.router,
     chat.router,
     replies.router,
     system.system_router,
@@ -56,6 +58,9 @@ _INJECTED = (
     "read_reply",
     "stop_reply",
     "retry_reply",
+    "hub",
+    "read_log",
+    "open_streams",
 )
 
 
@@ -91,7 +96,8 @@ def create_app(container: Container) -> RequestLog:
         logging_config=None,
         state=State({"authenticate": container.authenticate(), "openapi": openapi}),
     )
-    return RequestLog(app)
+    sockets: Sockets = container.sockets()
+    return RequestLog(sockets.before(app))
 
 
 def _cors(origins: tuple[str, ...]) -> CORSConfig | None:

@@ -1,5 +1,6 @@
 """Who asks: a bearer token (RFC 6750) in the one ``Authorization`` header, and nowhere else."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from litestar import Request
@@ -11,9 +12,9 @@ from chat_core.errors import NotAuthenticated
 from chat_core.use_cases.accounts import Authenticate
 
 
-def bearer_token(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
-    """The token that the request carries. Raises ``NotAuthenticated`` for none, for two, and for other schemes."""
-    values = [value for name, value in connection.scope["headers"] if name == b"authorization"]
+def bearer_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The token that a request carries. Raises ``NotAuthenticated`` for none, for two, and for other schemes."""
+    values = [value for name, value in headers if name == b"authorization"]
     if len(values) != 1:
         raise NotAuthenticated
     scheme, _, token = values[0].decode("latin-1").partition(" ")
@@ -27,7 +28,7 @@ async def signed_in(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRoute
     if isinstance(connection, Request) and connection.method == "OPTIONS":
         return  # a browser's preflight brings no token, and learns nothing that the documentation does not tell
     authenticate: Authenticate = connection.app.state.authenticate
-    connection.scope["user"] = await authenticate(bearer_token(connection))
+    connection.scope["user"] = await authenticate(bearer_of(connection.scope["headers"]))
 
 
 def actor(request: Request[Any, Any, Any]) -> Actor:

@@ -92,6 +92,12 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "MembersOut": {"members": [_member]},
     "MessageOut": _prompt,
     "MessagesOut": {"messages": [_prompt, _answer], "has_older": False, "has_newer": False},
+    "RoomEventOut": {"type": "message.created", "room_id": _ROOM_ID, "seq": 1, "data": _prompt},
+    "RoomEventsOut": {
+        "events": [{"type": "message.created", "room_id": _ROOM_ID, "seq": 1, "data": _prompt}],
+        "last_seq": 2,
+        "has_newer": True,
+    },
     "ReplyOut": _reply,
     "ReplyWithMessageOut": {**_reply, "message": _answer},
     "SentOut": {

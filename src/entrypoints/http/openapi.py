@@ -8,7 +8,7 @@ from litestar.openapi.spec import Components, License, SecurityScheme
 from litestar.types import ControllerRouterHandler
 
 from entrypoints.http.examples import EXAMPLES
-from entrypoints.http.schemas import Problem
+from entrypoints.http.schemas import EVENT_DATA, Problem
 
 MEDIA_TYPE = "application/problem+json"
 SECURED: list[dict[str, list[str]]] = [{"bearer": []}]
@@ -70,6 +70,12 @@ def document(
         for operation in path.values():
             _complete(operation)
     _headers(schema)
+    schemas = schema["components"]["schemas"]
+    schemas["RoomEventOut"]["properties"]["data"] |= {
+        "anyOf": [{"$ref": f"#/components/schemas/{data.__name__}"} for data in EVENT_DATA]
+    }
+    events = schema["paths"]["/rooms/{room_id}/events"]["get"]["responses"]["200"]
+    events["content"]["text/event-stream"] = {"schema": {"type": "string"}}
     for name, example in EXAMPLES.items():
         schema["components"]["schemas"][name]["examples"] = [example]
     return schema

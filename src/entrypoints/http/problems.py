@@ -74,21 +74,40 @@ def _status_of(error: errors.ChatError) -> int:
     return 500
 
 
-def from_core(_: Request[Any, Any, Any], error: errors.ChatError) -> Response[bytes]:
-    """The answer to an error of the core."""
-    status = _status_of(error)
+def described(error: Exception) -> tuple[Problem, dict[str, str]]:
+    """The problem document of any error, and the headers that go with it over HTTP. Logs what is a fault of ours."""
     headers: dict[str, str] = {}
-    faults: list[FaultOut] = []
-    if status == 500:
-        log.error("an error has no status: %r", error, exc_info=error)
-        return problem(500, *FRAMEWORK[500])
+    faults: tuple[FaultOut, ...] = ()
+    status = _status_of(error) if isinstance(error, errors.ChatError) else 500
+    if not isinstance(error, errors.ChatError) or status == 500:
+        if isinstance(error, errors.ChatError):
+            log.error("an error has no status: %r", error, exc_info=error)
+        else:
+            log.error("unhandled: %s", type(error).__name__, exc_info=error)
+        code, title = FRAMEWORK[500]
+        detail = title
+    else:
+        code, title, detail = error.code, error.title, error.detail
     if isinstance(error, errors.NotAuthenticated):
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, errors.TooMany | errors.Unavailable):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, errors.Invalid):
-        faults = [FaultOut(pointer=fault.pointer, detail=fault.detail) for fault in error.faults]
-    return problem(status, error.code, error.title, error.detail, faults=faults, headers=headers)
+        faults = tuple(FaultOut(pointer=fault.pointer, detail=fault.detail) for fault in error.faults)
+    document = Problem(
+        type=problem_type(code), title=title, status=status, detail=detail, instance=request_id(), errors=faults
+    )
+    return document, headers
+
+
+def _answer(error: Exception) -> Response[bytes]:
+    document, headers = described(error)
+    return Response(msgspec.json.encode(document), status_code=document.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def from_core(_: Request[Any, Any, Any], error: errors.ChatError) -> Response[bytes]:
+    """The answer to an error of the core."""
+    return _answer(error)
 
 
 def from_framework(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
@@ -117,8 +136,7 @@ def _missing_body() -> FaultOut:
 
 def from_bug(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """The answer to everything that nobody foresaw: the log has the stack, the client an id to ask about."""
-    log.error("unhandled: %s", type(error).__name__, exc_info=error)
-    return problem(500, *FRAMEWORK[500])
+    return _answer(error)
 
 
 _AT = re.compile(r"^(?P<detail>.*) - at `(?P<path>[^`]*)`$", re.DOTALL)

@@ -18,7 +18,7 @@ _PLACE = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 
 
 def read_place(text: str | None) -> Place | None:
-    """The place of a ``Last-Event-ID``; ``None`` where there is none. Raises ``Invalid`` for what is not one of ours."""
+    """The place of a ``Last-Event-ID``; ``None`` where there is none. Raises ``Invalid`` for what is none of ours."""
     if text is None or not text.strip():
         return None
     match = _PLACE.fullmatch(text.strip())

@@ -29,6 +29,16 @@ HEADERS = {
 }
 
 
+#: The key in a socket's scope of what its line in the log says: ``status`` of the handshake, and ``close`` code.
+OUTCOME = "chat.outcome"
+
+
+def _id_of(scope: Scope) -> str:
+    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    # An id that could break a log line or a header is not taken over.
+    return given.decode() if _ACCEPTED.fullmatch(given) else str(uuid7())
+
+
 def request_id() -> str:
     """The id of the request that is being answered; ``-`` outside of one."""
     return request_id_var.get()
@@ -41,12 +51,13 @@ class RequestLog:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == ScopeType.WEBSOCKET:
+            await self._socket(scope, receive, send)
+            return
         if scope["type"] != ScopeType.HTTP:
             await self.app(scope, receive, send)
             return
-        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        # An id that could break a log line or a header is not taken over.
-        id_ = given.decode() if _ACCEPTED.fullmatch(given) else str(uuid7())
+        id_ = _id_of(scope)
         token = request_id_var.set(id_)
         began = time.perf_counter()
         status = 0
@@ -76,5 +87,20 @@ class RequestLog:
                 method,
                 quote(scope["path"], safe="/:-._~"),
                 extra={"status": status, "ms": round((time.perf_counter() - began) * 1000, 2)},
+            )
+            request_id_var.reset(token)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Its frames go by unseen: those of a busy room are too many to be looked at once more.
+        outcome: dict[str, int] = {}
+        token = request_id_var.set(_id_of(scope))
+        began = time.perf_counter()
+        try:
+            await self.app(cast("Scope", {**scope, OUTCOME: outcome}), receive, send)
+        finally:
+            log.info(
+                "WEBSOCKET %s",
+                quote(scope["path"], safe="/:-._~"),
+                extra={"status": 500, **outcome, "ms": round((time.perf_counter() - began) * 1000, 2)},
             )
             request_id_var.reset(token)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -240,7 +240,7 @@ class RoomsOut(Struct, frozen=True):
 
 
 class MemberOut(Struct, frozen=True):
-    user_id: UUID
+    user_id: Annotated[UUID | None, Meta(description="Null in a room's old events, where the account is gone.")]
     username: str
     role: rooms.Role
     joined_at: datetime
@@ -248,7 +248,7 @@ class MemberOut(Struct, frozen=True):
     @classmethod
     def of(cls, membership: rooms.Membership) -> "MemberOut":
         return cls(
-            user_id=membership.user_id,
+            user_id=None if membership.user_id == rooms.GONE else membership.user_id,
             username=membership.username,
             role=membership.role,
             joined_at=membership.joined_at,
@@ -262,6 +262,36 @@ class MembersOut(Struct, frozen=True):
 class MessagesOut(Struct, frozen=True):
     messages: Annotated[Sequence[MessageOut], Meta(description="Oldest first.")]
     has_older: bool
+    has_newer: bool
+
+
+EVENT_DATA = (MessageOut, MemberOut, RoomOut)
+
+
+class RoomEventOut(Struct, frozen=True):
+    type: rooms.EventKind
+    room_id: UUID
+    seq: Annotated[int, Meta(description="1, 2, 3 ... in the room, without a gap.")]
+    # One of EVENT_DATA. msgspec takes no union of structs without tags, and the contract has no tags.
+    data: Annotated[Any, Meta(description="What it is about, as that is now; which one, by `type`.")]
+
+    @classmethod
+    def of(cls, event: rooms.RoomEvent) -> "RoomEventOut":
+        data: MessageOut | MemberOut | RoomOut
+        if event.message is not None:
+            data = MessageOut.of(event.message)
+        elif event.membership is not None:
+            data = MemberOut.of(event.membership)
+        elif event.room is not None:
+            data = RoomOut.of(event.room)
+        else:
+            raise ValueError("an event is about something")
+        return cls(type=event.kind, room_id=event.room_id, seq=event.seq, data=data)
+
+
+class RoomEventsOut(Struct, frozen=True):
+    events: Annotated[Sequence[RoomEventOut], Meta(description="Oldest first.")]
+    last_seq: Annotated[int, Meta(description="How far the room's log reaches.")]
     has_newer: bool
 
 
