@@ -28,9 +28,11 @@ from chat_core.ports.storage import UnitOfWork
 from chat_core.use_cases import accounts, follow, generation, messages, parts, replies, rooms
 from chat_core.use_cases.live.hub import Hub, all_alive
 from chat_core.use_cases.live.page import ReadLog
+from chat_core.use_cases.live.replies import LiveReplies
 from chat_core.use_cases.turns import Turns
 from entrypoints.health import Draining, Part, Readiness
 from entrypoints.http.event_stream import OpenStreams
+from entrypoints.http.reply_stream import ReplyStreams
 from entrypoints.http.sockets import Sockets, no_tickets
 from entrypoints.settings import Settings, SettingsError
 
@@ -278,6 +280,7 @@ class Container(containers.DeclarativeContainer):
         feed=feed,
         turns=turns,
         show=show_parts,
+        room_feed=room_feed,
         timeout=settings.provided.model_timeout,
     )
     local_queue = providers.Singleton(
@@ -312,7 +315,7 @@ class Container(containers.DeclarativeContainer):
     follow_reply = providers.Singleton(follow.FollowReply, uow=uow, feed=feed)
     read_reply = providers.Singleton(replies.ReadReply, uow=uow)
     stop_reply = providers.Singleton(replies.StopReply, uow=uow, feed=feed, await_reply=await_reply)
-    retry_reply = providers.Singleton(replies.RetryReply, uow=uow, queue=queue)
+    retry_reply = providers.Singleton(replies.RetryReply, uow=uow, room_feed=room_feed, queue=queue)
     spread_stops = providers.Singleton(replies.SpreadStops, uow=uow, feed=local_feed)
     sweep_replies = providers.Singleton(replies.SweepReplies, uow=uow, queue=queue)
 
@@ -320,6 +323,8 @@ class Container(containers.DeclarativeContainer):
     alive = providers.Object(all_alive)
     redeem = providers.Object(no_tickets)
     hub = providers.Singleton(_hub, uow, room_feed, alive, draining)
+    live_replies = providers.Singleton(LiveReplies, uow, follow_reply, hub)
+    reply_streams = providers.Singleton(ReplyStreams, follow=follow_reply, hub=hub, draining=draining)
     read_log = providers.Singleton(ReadLog, uow=uow)
     open_streams = providers.Singleton(_open_streams, settings)
     sockets = providers.Singleton(

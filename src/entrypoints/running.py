@@ -12,6 +12,7 @@ from types import FrameType
 from chat_core.errors import Unavailable
 from chat_core.ports.language_model import ClosableModel, LanguageModel, NotableModel
 from chat_core.use_cases.live.hub import Hub
+from chat_core.use_cases.live.replies import LiveReplies
 from entrypoints.container import Container
 from entrypoints.health import Draining
 
@@ -40,10 +41,12 @@ async def running(container: Container) -> AsyncIterator[None]:
     # The jitter keeps processes that were started together from looking in step.
     sweep = _until(ending, container.sweep_replies(), lambda: random.uniform(1.0, 2.0))  # noqa: S311 - no secret
     hub: Hub = container.hub()
+    live_replies: LiveReplies = container.live_replies()
     rounds = [
         sweep,
         _until(ending, container.spread_stops(), lambda: 0.5),
         _until(ending, hub.keep, lambda: 0.5),
+        _until(ending, live_replies.keep, lambda: 0.5),
         _until(ending, container.keep_parts(), lambda: 0.25),
         _until(ending, container.drop_parts(), lambda: random.uniform(2.0, 4.0)),  # noqa: S311
     ]
@@ -60,6 +63,7 @@ async def running(container: Container) -> AsyncIterator[None]:
         for task in late:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        live_replies.close()
         await container.local_queue().close(FINISH_SECONDS)
         container.close_queue()
         if reader is not None:

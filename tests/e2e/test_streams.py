@@ -81,7 +81,7 @@ async def test_a_send_that_is_refused_is_no_stream(memory):
 async def test_the_text_is_there_byte_for_byte_before_the_message_is_said(container):
     container.model.override(ScriptedModel([*map(Text, NASTY_TEXT), STOP]))
     async with served(container) as url, people(url, "ada") as [ada]:
-        room, seen = await ada.room(), Seen()
+        room, seen, stored = await ada.room(), Seen(), {}
         async with sending(ada.http, room, "hi") as events:
             async for event in events:
                 seen.take(event)
@@ -128,11 +128,14 @@ def database_url(request, sqlite_url) -> str:
 @pytest.fixture(params=["without Redis", pytest.param("with Redis", marks=pytest.mark.redis)])
 def processes(request, database_url) -> Pair:
     """Two services on one database. With Redis, each may make what the other was asked."""
-    more = {"redis_url": request.getfixturevalue("redis_url")} if request.param == "with Redis" else {}
-    first, second = (build_container(settings(database_url, **more)) for _ in range(2))
+    more: dict[str, object] = (
+        {"redis_url": request.getfixturevalue("redis_url")} if request.param == "with Redis" else {}
+    )
+    first, second = (build_container(settings(database_url, rate_limits="off", **more)) for _ in range(2))
     for container in (first, second):
-        if container.line() is not None:
-            container.line()._worker_heard = -math.inf  # nobody works: replies are made here, at once
+        line = container.line()
+        if line is not None:
+            line._worker_heard = -math.inf  # nobody works: replies are made here, at once
     return first, second
 
 
@@ -148,7 +151,7 @@ async def test_an_answer_can_be_followed_on_another_process(processes):
     answering(processes, [*steps, STOP])
     async with served(processes[0]) as url, served(processes[1]) as other, people(url, "ada") as [ada]:
         there = httpx.AsyncClient(base_url=other, headers=ada.http.headers, timeout=30)
-        room, here, watching = await ada.room(), Seen(), Seen()
+        room, here, watching, reply = await ada.room(), Seen(), Seen(), ""
         async with there, sending(ada.http, room, "hi") as events:
             async for event in events:
                 here.take(event)

@@ -385,9 +385,9 @@ class MemoryReplies(Replies):
         reply_id = self._newest.get(prompt_id)
         return await self.get(reply_id) if reply_id else None
 
-    async def unfinished_in(self, room_id: RoomId) -> Sequence[Reply]:
+    async def unfinished_in(self, *room_ids: RoomId) -> Sequence[Reply]:
         replies = (leased.reply for leased in self._replies.values())
-        found = [reply for reply in replies if reply.room_id == room_id and not reply.final]
+        found = [reply for reply in replies if reply.room_id in room_ids and not reply.final]
         return sorted(found, key=_age)
 
     def _is_due(self, leased: _Leased, queued_for: float = 0.0) -> bool:

@@ -56,7 +56,7 @@ _NEWEST = (
 )
 _UNFINISHED = (
     sa.select(*_COLUMNS)
-    .where(replies.c.room_id == sa.bindparam("of_room"), UNFINISHED)
+    .where(replies.c.room_id.in_(sa.bindparam("of_rooms", expanding=True)), UNFINISHED)
     .order_by(replies.c.created_at, replies.c.id)
 )
 _DUE = (
@@ -234,8 +234,8 @@ class SqlReplies(Replies):
     async def newest_for(self, prompt_id: MessageId) -> Reply | None:
         return await self._one(_NEWEST, {"of_prompt": prompt_id})
 
-    async def unfinished_in(self, room_id: RoomId) -> Sequence[Reply]:
-        return [reply_of(row) for row in await self._statements.rows(_UNFINISHED, {"of_room": room_id})]
+    async def unfinished_in(self, *room_ids: RoomId) -> Sequence[Reply]:
+        return [reply_of(row) for row in await self._statements.rows(_UNFINISHED, {"of_rooms": room_ids})]
 
     async def claim(self, reply_id: ReplyId, lease: float) -> Reply | None:
         return await self._one(_CLAIM, {"of_reply": reply_id, "lease_ms": _lease_ms(lease)})

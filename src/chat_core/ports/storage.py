@@ -201,8 +201,8 @@ class Replies(Protocol):
         """The latest try at answering this prompt."""
 
     @abstractmethod
-    async def unfinished_in(self, room_id: RoomId) -> Sequence[Reply]:
-        """The room's replies that are queued or running, oldest first."""
+    async def unfinished_in(self, *room_ids: RoomId) -> Sequence[Reply]:
+        """These rooms' replies that are queued or running, oldest first."""
 
     @abstractmethod
     async def claim(self, reply_id: ReplyId, lease: float) -> Reply | None:

@@ -133,6 +133,8 @@ class ReplyClauses:
         await finished(uow, replies[2])
         async with uow.read() as tx:
             assert list(await tx.replies.unfinished_in(room.id)) == [replies[3], running, replies[0]]
+            assert list(await tx.replies.unfinished_in(RoomId(uuid7()), room.id)) == [replies[3], running, replies[0]]
+            assert list(await tx.replies.unfinished_in()) == []
 
     async def test_a_claim_takes_a_queued_reply(self, uow: UnitOfWork) -> None:
         """It runs in a new epoch, and no crash is counted."""

@@ -13,8 +13,9 @@ from typing import cast
 from chat_core.domain.ids import MessageId, ReplyId, utc_now, uuid7
 from chat_core.domain.message import AI_NAME, Message, MessageKind, MessageStatus, fingerprint
 from chat_core.domain.reply import CRASHES_MAX, Attempt, Reply, ReplyStatus
+from chat_core.domain.room import Door
 from chat_core.errors import ModelError, ModelTimedOut, Unavailable
-from chat_core.ports.delivery import ReplyFeed, Watch
+from chat_core.ports.delivery import LogGrew, ReplyFeed, RoomFeed, Watch
 from chat_core.ports.language_model import (
     AttemptBegins,
     AttemptFailed,
@@ -71,6 +72,7 @@ class GenerateReply:
     feed: ReplyFeed
     turns: Turns
     show: ShowParts
+    room_feed: RoomFeed
     lease: float = 15.0
     timeout: float = 300.0
     now: Callable[[], datetime] = utc_now
@@ -305,6 +307,7 @@ class GenerateReply:
             wasted_tokens=draft.wasted,
             cuts=draft.cuts,
         )
+        door: Door | None = None
         async with self.uow() as tx:
             if verdict.text is not None and message_id is not None:
                 # The room's row is locked before the reply's, as everywhere, so that no two transactions deadlock.
@@ -333,8 +336,11 @@ class GenerateReply:
                 )
             if draft.attempt is not None:
                 await tx.replies.end_attempt(draft.attempt)
-            if await tx.replies.finish(ended):
-                await tx.commit()
+            if not await tx.replies.finish(ended):
+                return
+            await tx.commit()
+        if door is not None:
+            await self.room_feed.tell(LogGrew(room_id=reply.room_id, seq=door.room.last_seq))
 
 
 async def _put_away(making: "asyncio.Task[End]", showing: "asyncio.Task[None]") -> None:

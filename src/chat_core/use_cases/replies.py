@@ -11,7 +11,7 @@ from chat_core.domain.reply import Reply, ReplyStatus
 from chat_core.domain.room import open_door
 from chat_core.domain.user import Actor
 from chat_core.errors import NotFound, NotRetryable
-from chat_core.ports.delivery import ReplyFeed, ReplyQueue
+from chat_core.ports.delivery import ReplyChanged, ReplyFeed, ReplyQueue, RoomFeed
 from chat_core.ports.storage import Transaction, UnitOfWork
 from chat_core.use_cases.rooms import cancel_unfinished
 from chat_core.use_cases.transactions import again_on_contention
@@ -134,6 +134,7 @@ class RetryReply:
 
     uow: UnitOfWork
     queue: ReplyQueue
+    room_feed: RoomFeed
     deadline: float = 900.0
     now: Callable[[], datetime] = utc_now
 
@@ -141,6 +142,7 @@ class RetryReply:
         reply = await self._store(actor, reply_id)
         if reply.status is ReplyStatus.QUEUED:
             await self.queue.put(reply.id)
+            await self.room_feed.tell(ReplyChanged(room_id=reply.room_id, reply_id=reply.id))
         return reply
 
     @again_on_contention

@@ -52,7 +52,7 @@ _INJECTED = (
     "delete_message",
     "send_message",
     "await_reply",
-    "follow_reply",
+    "reply_streams",
     "open_streams",
     "draining",
     "read_reply",

@@ -9,10 +9,8 @@ from litestar.params import HeaderParameter, JSONBody
 
 from chat_core.domain.reply import ReplyStatus
 from chat_core.domain.user import Actor
-from chat_core.use_cases.follow import FollowReply
 from chat_core.use_cases.messages import SendMessage, Sent
 from chat_core.use_cases.replies import Answer, AwaitReply
-from entrypoints.health import Draining
 from entrypoints.http.auth import signed_in
 from entrypoints.http.event_stream import EventStream, OpenStreams
 from entrypoints.http.injection import Use
@@ -26,7 +24,7 @@ from entrypoints.http.parameters import (
     room_of,
     wants_events,
 )
-from entrypoints.http.reply_stream import chunks, leaving
+from entrypoints.http.reply_stream import ReplyStreams, no_reply
 from entrypoints.http.schemas import MessageOut, MessagePairOut, ReplyOut, SendIn, SentData, SentOut
 from entrypoints.settings import Settings
 
@@ -61,9 +59,8 @@ async def send_message(
     actor: Use[Actor],
     send_message: Use[SendMessage],
     await_reply: Use[AwaitReply],
-    follow_reply: Use[FollowReply],
+    reply_streams: Use[ReplyStreams],
     open_streams: Use[OpenStreams],
-    draining: Use[Draining],
     settings: Use[Settings],
     accept: Accept = None,
     key: Annotated[
@@ -93,10 +90,7 @@ async def send_message(
         sent = await send_message(actor=actor, room_id=room_of(room_id), content=data.content, m_id=m_id)
         if wants_events(accept):
             return EventStream(
-                chunks(
-                    follow_reply(reply_id=sent.reply.id, leave=leaving(draining.hurries)) if sent.reply else None,
-                    first=sent.message,
-                ),
+                reply_streams.chunks(actor, sent.reply, first=sent.message) if sent.reply else no_reply(sent.message),
                 headers={"Idempotency-Replayed": "true"} if sent.replayed else {},
                 place=held.pop_all(),
             )

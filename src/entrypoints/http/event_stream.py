@@ -75,7 +75,7 @@ class EventStream(Response[bytes]):
         chunks: AsyncGenerator[bytes, None],
         *,
         headers: Mapping[str, str] | None = None,
-        place: AbstractContextManager[None] | None = None,
+        place: AbstractContextManager[object] | None = None,
     ) -> None:
         super().__init__(content=b"", status_code=200, media_type="text/event-stream", headers=dict(headers or {}))
         self.chunks = chunks
@@ -90,7 +90,7 @@ class _Streaming(ASGIResponse):
     _should_set_content_length = False
 
     def __init__(
-        self, chunks: AsyncGenerator[bytes, None], place: AbstractContextManager[None], headers: dict[str, str]
+        self, chunks: AsyncGenerator[bytes, None], place: AbstractContextManager[object], headers: dict[str, str]
     ) -> None:
         super().__init__(body=b"", status_code=200, media_type="text/event-stream", headers=headers)
         self.chunks = chunks

@@ -9,6 +9,7 @@ from msgspec import Struct
 from chat_core.domain.reply import Reply
 from chat_core.domain.room import RoomEvent
 from chat_core.use_cases.live.events import LiveEvent, Somebody
+from chat_core.use_cases.live.replies import ReplyText
 from entrypoints.http.event_stream import event as sse_event
 from entrypoints.http.schemas import ReplyOut, RoomEventOut
 
@@ -25,6 +26,11 @@ class _Typing(Struct, frozen=True):
     username: str
 
 
+class _ReplyText(Struct, frozen=True):
+    reply_id: UUID
+    text: str
+
+
 class _Presence(Struct, frozen=True):
     user_id: UUID
     username: str
@@ -35,6 +41,8 @@ def _data(about: object) -> object:
     match about:
         case Reply():
             return ReplyOut.of(about)
+        case ReplyText():
+            return _ReplyText(about.reply_id, about.text)
         case Somebody(present=None):
             return _Typing(about.user_id, about.username)
         case Somebody():

@@ -1,11 +1,9 @@
 """``/replies``: following, stopping and retrying an answer."""
 
-from contextlib import ExitStack
-
 from litestar import Response, Router, get, post
 
 from chat_core.domain.user import Actor
-from chat_core.use_cases.follow import FollowReply
+from chat_core.errors import Unavailable
 from chat_core.use_cases.replies import ReadReply, RetryReply, StopReply
 from entrypoints.health import Draining
 from entrypoints.http.auth import signed_in
@@ -13,7 +11,7 @@ from entrypoints.http.event_stream import EventStream, OpenStreams
 from entrypoints.http.injection import Use
 from entrypoints.http.openapi import SECURED, refusals
 from entrypoints.http.parameters import Id, LastEventId, reply_of
-from entrypoints.http.reply_stream import chunks, leaving, read_place
+from entrypoints.http.reply_stream import ReplyStreams, read_place
 from entrypoints.http.schemas import ReplyOut, ReplyWithMessageOut
 
 
@@ -29,7 +27,7 @@ async def reply_events(
     reply_id: Id,
     actor: Use[Actor],
     read_reply: Use[ReadReply],
-    follow_reply: Use[FollowReply],
+    reply_streams: Use[ReplyStreams],
     open_streams: Use[OpenStreams],
     draining: Use[Draining],
     last_event_id: LastEventId = None,
@@ -37,10 +35,9 @@ async def reply_events(
     """The reply's events, from its start or from `Last-Event-ID` on, while it is made and after it ended."""
     after = read_place(last_event_id)
     reply = (await read_reply(actor=actor, reply_id=reply_of(reply_id))).reply
-    with ExitStack() as held:
-        held.enter_context(open_streams(actor.user_id))
-        events = follow_reply(reply_id=reply.id, after=after, leave=leaving(draining.hurries))
-        return EventStream(chunks(events), place=held.pop_all())
+    if draining.begun:
+        raise Unavailable("This process is about to end; come back.")
+    return EventStream(reply_streams.chunks(actor, reply, after), place=open_streams(actor.user_id))
 
 
 @post("/{reply_id:str}/stop", status_code=200, responses=refusals(404), summary="Stop a reply")

@@ -2,14 +2,21 @@
 
 import re
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
 
 import msgspec
 
 from chat_core.domain.message import Message
-from chat_core.domain.reply import Place
+from chat_core.domain.reply import Place, Reply
+from chat_core.domain.user import Actor
 from chat_core.errors import Invalid
-from chat_core.use_cases.follow import Answered, Delta, Ended, Failed, Quiet, ReplyEvent, Reset, Started
+from chat_core.use_cases import follow as following
+from chat_core.use_cases.follow import FollowReply, ReplyEvent
+from chat_core.use_cases.live.connection import Ended
+from chat_core.use_cases.live.hub import Hub
+from entrypoints.health import Draining
 from entrypoints.http.event_stream import COMMENT, event, life
 from entrypoints.http.schemas import MessageOut, ReplyOut
 
@@ -34,19 +41,19 @@ def _id(place: Place) -> str:
 def encoded(happened: ReplyEvent) -> bytes:
     """The event, in the names and fields of the contract."""
     match happened:
-        case Delta(text, place):
+        case following.Delta(text, place):
             return event("delta", _json.encode({"text": text}), _id(place))
-        case Quiet():
+        case following.Quiet():
             return COMMENT
-        case Started(reply, place):
+        case following.Started(reply, place):
             return event("reply", _json.encode(ReplyOut.of(reply)), _id(place))
-        case Reset(place):
+        case following.Reset(place):
             return event("reset", b"{}", _id(place))
-        case Answered(message, place):
+        case following.Answered(message, place):
             return event("ai_message", _json.encode(MessageOut.of(message)), _id(place))
-        case Failed(reply, place):
+        case following.Failed(reply, place):
             return event("failed", _json.encode(ReplyOut.of(reply)), _id(place))
-        case Ended(reply, place):
+        case following.Ended(reply, place):
             return event("end", _json.encode(ReplyOut.of(reply)), _id(place))
 
 
@@ -55,27 +62,38 @@ def user_message(message: Message) -> bytes:
     return event("user_message", _json.encode(MessageOut.of(message)))
 
 
-#: What ends the stream of a send that asks for no answer.
-NO_REPLY = event("end", b"{}")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyStreams:
+    """Streams of replies to those who may see them, for as long as they may."""
+
+    follow: FollowReply
+    hub: Hub
+    draining: Draining
+
+    async def chunks(
+        self, actor: Actor, reply: Reply, after: Place | None = None, *, first: Message | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """The body of a stream that begins behind ``after``; on the stream of a send the message comes ``first``.
+
+        Ends early where the room is closed to the viewer, or their session or the stream's life is over, and when the
+        process has to end: but then a reply that is being made has some time to come to its end before that.
+        """
+        if first is not None:
+            yield user_message(first)
+        until = time.monotonic() + life()
+        async with self.hub.guard(actor, reply.room_id) as guard:
+
+            def leave() -> bool:
+                out = guard.ended is not None and guard.ended is not Ended.DRAINING
+                return out or self.draining.hurries() or time.monotonic() > until
+
+            async with aclosing(self.follow(reply_id=reply.id, after=after, leave=leave)) as events:
+                async for happened in events:
+                    if guard.ended is not None and guard.ended is not Ended.DRAINING:
+                        return
+                    yield encoded(happened)
 
 
-def leaving(*reasons: Callable[[], bool]) -> Callable[[], bool]:
-    """Whether a stream that begins now should end early: for one of these reasons, or because its life is over."""
-    until = time.monotonic() + life()
-    return lambda: time.monotonic() > until or any(reason() for reason in reasons)
-
-
-async def chunks(
-    events: AsyncGenerator[ReplyEvent, None] | None, first: Message | None = None
-) -> AsyncGenerator[bytes, None]:
-    """The body of the stream: of a send with the message that is ``first``, of no reply where there are no events."""
-    if first is not None:
-        yield user_message(first)
-    if events is None:
-        yield NO_REPLY
-        return
-    try:
-        async for happened in events:
-            yield encoded(happened)
-    finally:
-        await events.aclose()
+async def no_reply(message: Message) -> AsyncGenerator[bytes, None]:
+    """The body of the stream of a send that asks for no answer."""
+    yield user_message(message) + event("end", b"{}")

@@ -44,7 +44,7 @@ class Hub:
     """Shows each room's events to all who have it open here: one reader and one rendering for all of them.
 
     ``alive`` tells which of these sessions have not ended; ``draining``, whether the process is about to end.
-    ``on_reply`` is called with news of replies in rooms that somebody has open here.
+    ``on_reply`` is called with news of replies in rooms that somebody has open here, ``on_start`` with who opens one.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Hub:
         self._catchers = asyncio.Semaphore(CATCHERS)
         self._own: set[int] = set()
         self.on_reply: Callable[[ReplyChanged], None] | None = None
+        self.on_start: Callable[[Subscription], None] | None = None
 
     # --- streams and sockets ---
 
@@ -132,6 +133,8 @@ class Hub:
         if len(room.started) <= CROWD:
             for user_id, username in people:
                 connection.show(_presence(room.id, user_id, username, present=True))
+        if self.on_start is not None:
+            self.on_start(subscription)
         first = not room.presence.is_here(subscription.actor.user_id)
         if room.presence.enters(subscription.actor):
             self._show_presence(room, subscription.actor.user_id, subscription.actor.username, present=True)
@@ -159,10 +162,8 @@ class Hub:
     async def guard(self, actor: Actor, room_id: RoomId) -> AsyncGenerator[Guard]:
         """For who follows something of a room without its events: the guard ends when that has to end.
 
-        Raises ``NotFound`` where the room is closed to them, ``Unavailable`` where the process is about to end.
+        Raises ``NotFound`` where the room is closed to them.
         """
-        if self._draining():
-            raise Unavailable("This process is about to end; come back.")
         room, guard = self._watch(room_id), Guard(actor)
         room.guards.add(guard)
         self._guards.add(guard)
@@ -203,6 +204,10 @@ class Hub:
         if room is not None:
             for subscription in room.started:
                 subscription.connection.show(event)
+
+    def viewed_rooms(self) -> Sequence[RoomId]:
+        """The rooms that somebody is shown here."""
+        return [room.id for room in self._rooms.values() if room.started]
 
     def has_viewers(self, room_id: RoomId) -> bool:
         """Whether somebody is shown this room here."""
