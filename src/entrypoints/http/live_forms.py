@@ -11,6 +11,7 @@ from chat_core.domain.room import RoomEvent
 from chat_core.use_cases.live.events import LiveEvent, Somebody
 from entrypoints.http.event_stream import event as sse_event
 from entrypoints.http.schemas import ReplyOut, RoomEventOut
+from entrypoints.http.socket_wire import framed
 
 
 class _Ephemeral(Struct, frozen=True):
@@ -53,9 +54,9 @@ def as_json(event: LiveEvent) -> bytes:
     return _encoder.encode(_Ephemeral(event.kind, event.room_id, event.seq, _data(event.about)))
 
 
-def as_text(event: LiveEvent) -> str:
-    """For a frame of a WebSocket."""
-    return event.form(as_json).decode()
+def as_frame(event: LiveEvent) -> bytes:
+    """A frame of a WebSocket."""
+    return framed(event.form(as_json))
 
 
 def as_sse(event: LiveEvent) -> bytes:
