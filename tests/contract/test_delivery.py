@@ -1,4 +1,4 @@
-"""Every adapter of the reply queue and the reply feed keeps the contract of its port."""
+"""Every adapter of the reply queue and of the feeds keeps the contract of its port."""
 
 import asyncio
 import json
@@ -11,14 +11,19 @@ from pathlib import Path
 import pytest
 
 from adapters.feed.pubsub import RedisLine
+from adapters.feed.rooms import RedisRoomFeed, read, written
 from adapters.feed.streams import RedisReplyFeed, StreamReader
 from adapters.memory.delivery import MemoryReplyFeed
+from adapters.memory.room_feed import MemoryRoomFeed
 from adapters.queue.broker import WORKER_TIMEOUT, BellBroker, client
 from adapters.queue.in_process import InProcessReplyQueue
 from adapters.queue.remote import QueueWorker, RemoteReplyQueue
-from chat_core.ports.delivery import ReplyFeed, ReplyQueue
-from chat_core.testing.delivery import Maker, Outage, ReplyFeedContract, ReplyQueueContract, a_reply
+from chat_core.domain.ids import RoomId, uuid7
+from chat_core.ports.delivery import LogGrew, ReplyFeed, ReplyQueue, RoomFeed
+from chat_core.testing.delivery import Maker, Outage, ReplyQueueContract, a_reply
 from chat_core.testing.models import Gate
+from chat_core.testing.reply_feed import ReplyFeedContract
+from chat_core.testing.room_feed import Heard, RoomFeedContract, any_news
 from tests.faults.servers import Missing, Valkey
 
 
@@ -35,6 +40,12 @@ class TestMemoryReplyFeed(ReplyFeedContract):
     @pytest.fixture
     def feed(self) -> ReplyFeed:
         return MemoryReplyFeed()
+
+
+class TestMemoryRoomFeed(RoomFeedContract):
+    @pytest.fixture
+    def room_feed(self) -> RoomFeed:
+        return MemoryRoomFeed()
 
 
 def _missing(error: Missing) -> None:
@@ -183,6 +194,47 @@ class TestRedisReplyFeed(ReplyFeedContract):
     async def elsewhere(self, valkey: Valkey) -> AsyncIterator[ReplyFeed]:
         async with redis_feed(valkey) as (feed, _):
             yield feed
+
+
+@pytest.mark.redis
+class TestRedisRoomFeed(RoomFeedContract):
+    @pytest.fixture
+    def outage(self, valkey: Valkey) -> Outage:
+        return partial(away, valkey)
+
+    @pytest.fixture
+    async def room_feed(self, valkey: Valkey) -> AsyncIterator[RoomFeed]:
+        line = await line_to(valkey)
+        yield RedisRoomFeed(MemoryRoomFeed(), line)
+        await line.close()
+
+    @pytest.fixture
+    async def elsewhere(self, valkey: Valkey) -> AsyncIterator[RoomFeed]:
+        line = await line_to(valkey)
+        yield RedisRoomFeed(MemoryRoomFeed(), line)
+        await line.close()
+
+
+@pytest.mark.redis
+async def test_what_somebody_else_writes_among_the_news_of_rooms_is_ignored(valkey: Valkey):
+    line = await line_to(valkey)
+    feed, heard = RedisRoomFeed(MemoryRoomFeed(), line), Heard()
+    true = LogGrew(room_id=RoomId(uuid7()), seq=7)
+    with feed.listen(heard), client(url_of(valkey), timeout=5) as redis:
+        for text in (b"", b"\xff\xfe", b"nonsense", b"x\ng", b"x\ng123 4", b"x\n" + b"p" * 65 + b" +ann"):
+            redis.publish("chat:rooms", text)
+        redis.publish("chat:rooms", f"x\nnonsense\n{' '.join(written(true))}")
+        await heard.hears(true)
+    assert heard.news == [true]
+    await line.close()
+
+
+def test_news_of_rooms_are_read_as_they_were_written():
+    for news in any_news():
+        key, rest = written(news)
+        assert read(f"{key} {rest}") == news
+        for broken in (f"{key}0 {rest}", f"{key[:-1]} {rest}", f"{key} {rest}\x00", f"z{key[1:]} {rest}", key[:5]):
+            assert read(broken) is None
 
 
 @pytest.mark.redis

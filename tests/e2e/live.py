@@ -60,8 +60,7 @@ class Socket:
                 while True:
                     self._events.append(json.loads(await self.raw.recv()))
             except websockets.ConnectionClosed as closed:
-                assert closed.rcvd is not None
-                return closed.rcvd.code
+                return closed.rcvd.code if closed.rcvd is not None else 1006
 
 
 @asynccontextmanager

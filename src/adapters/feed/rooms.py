@@ -30,7 +30,7 @@ class LocalRoomFeed(RoomFeed, Protocol):
 
 
 def written(news: RoomNews) -> tuple[str, str]:
-    """The news as a line, and what it takes the place of: of two that say the same of one thing the later one counts."""
+    """What the news are about, and what they say of it: of two about the same thing the later one counts."""
     match news:
         case LogGrew():
             return f"g{news.room_id.hex}", str(news.seq)

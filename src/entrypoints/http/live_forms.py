@@ -12,6 +12,7 @@ from chat_core.use_cases.live.events import LiveEvent, Somebody
 from chat_core.use_cases.live.replies import ReplyText
 from entrypoints.http.event_stream import event as sse_event
 from entrypoints.http.schemas import ReplyOut, RoomEventOut
+from entrypoints.http.socket_wire import framed
 
 
 class _Ephemeral(Struct, frozen=True):
@@ -61,9 +62,9 @@ def as_json(event: LiveEvent) -> bytes:
     return _encoder.encode(_Ephemeral(event.kind, event.room_id, event.seq, _data(event.about)))
 
 
-def as_text(event: LiveEvent) -> str:
-    """For a frame of a WebSocket."""
-    return event.form(as_json).decode()
+def as_frame(event: LiveEvent) -> bytes:
+    """A frame of a WebSocket."""
+    return framed(event.form(as_json))
 
 
 def as_sse(event: LiveEvent) -> bytes:

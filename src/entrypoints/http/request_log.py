@@ -54,7 +54,7 @@ class RequestLog:
         if scope["type"] == ScopeType.WEBSOCKET:
             await self._socket(scope, receive, send)
             return
-        if scope["type"] != ScopeType.HTTP:
+        if str(scope["type"]) == "lifespan":
             await self.app(scope, receive, send)
             return
         id_ = _id_of(scope)

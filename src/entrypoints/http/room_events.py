@@ -33,7 +33,7 @@ def _cursor(last_event_id: str | None, after: int | None) -> int | None:
 
 
 async def _chunks(
-    hub: Hub, connection: Connection[bytes], subscription: Subscription, seconds: float
+    hub: Hub, connection: Connection, subscription: Subscription, seconds: float
 ) -> AsyncGenerator[bytes, None]:
     clock = asyncio.get_running_loop().time
     until = clock() + seconds
@@ -90,7 +90,7 @@ async def room_events(
             )
         )
     cursor = _cursor(last_event_id, after)
-    connection: Connection[bytes] = Connection(actor, as_sse)
+    connection: Connection = Connection(actor, as_sse)
     hub.connect(connection)
     try:
         subscription = await hub.subscribe(connection, room, cursor)

@@ -18,6 +18,7 @@ from chat_core.use_cases.messages import SendMessage
 from entrypoints.http.parameters import SEQ_MAX, room_of
 from entrypoints.http.problems import described, fault_of
 from entrypoints.http.schemas import MessageOut, Problem, ReplyOut
+from entrypoints.http.socket_wire import framed
 
 #: Frames of one client: so many a second, after so many at once.
 RATE, BURST = 50.0, 200
@@ -138,7 +139,7 @@ class Frames:
 
     __slots__ = ("_connection", "_hub", "_send_message", "_sends", "_subscriptions")
 
-    def __init__(self, *, hub: Hub, send_message: SendMessage, connection: Connection[str]) -> None:
+    def __init__(self, *, hub: Hub, send_message: SendMessage, connection: Connection) -> None:
         self._hub = hub
         self._send_message = send_message
         self._connection = connection
@@ -172,12 +173,12 @@ class Frames:
         return True
 
     def _answer(self, ref: msgspec.Raw, data: Any) -> None:
-        self._connection.put(_encoder.encode(_Ok(ref, data)).decode())
+        self._connection.put(framed(_encoder.encode(_Ok(ref, data))))
 
     def _fail(self, ref: msgspec.Raw, error: Exception) -> None:
         if isinstance(error, msgspec.ValidationError):
             error = Invalid(faults=[fault_of(error)])
-        self._connection.put(_encoder.encode(_Error(ref, described(error)[0])).decode())
+        self._connection.put(framed(_encoder.encode(_Error(ref, described(error)[0]))))
 
     async def _try(self, ref: msgspec.Raw, deed: Callable[[], Awaitable[None]]) -> None:
         try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from chat_core.domain.user import Actor
@@ -17,10 +18,11 @@ from chat_core.use_cases.live.hub import Hub
 from chat_core.use_cases.messages import SendMessage
 from entrypoints.http.auth import bearer_of
 from entrypoints.http.event_stream import SLOW, OpenStreams
-from entrypoints.http.live_forms import as_text
+from entrypoints.http.live_forms import as_frame
 from entrypoints.http.problems import MEDIA_TYPE, described
 from entrypoints.http.request_log import HEADERS, OUTCOME, request_id
 from entrypoints.http.socket_frames import Frames, TokenBucket
+from entrypoints.http.socket_wire import Wire
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +64,7 @@ class Sockets:
         """Take the sockets, and leave all else to ``app``."""
 
         async def either(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] == "websocket":
+            if scope["type"] == ScopeType.WEBSOCKET:
                 await self(scope, receive, send)
             else:
                 await app(scope, receive, send)
@@ -76,11 +78,12 @@ class Sockets:
         try:
             self._look(scope)
             actor = await self._who(scope)
-            connection: Connection[str] = Connection(actor, as_text)
+            wire = Wire(send)
+            connection = Connection(actor, as_frame, at_once=wire.now)
             with self.open_streams(actor.user_id):
                 self.hub.connect(connection)
                 try:
-                    await self._serve(scope, receive, send, connection, outcome)
+                    await self._serve(scope, receive, send, wire, connection, outcome)
                 finally:
                     connection.end(Ended.DRAINING)
                     self.hub.leave(connection)
@@ -112,7 +115,13 @@ class Sockets:
         return await self.redeem(tickets[0])
 
     async def _serve(
-        self, scope: Any, receive: Any, send: Any, connection: Connection[str], outcome: MutableMapping[str, Any]
+        self,
+        scope: Any,
+        receive: Any,
+        send: Any,
+        wire: Wire,
+        connection: Connection,
+        outcome: MutableMapping[str, Any],
     ) -> None:
         await send(
             {
@@ -122,7 +131,7 @@ class Sockets:
             }
         )
         outcome["status"] = 101
-        writer = asyncio.create_task(_write(connection, send, outcome))
+        writer = asyncio.create_task(_write(connection, wire, outcome))
         bucket = TokenBucket() if self.limited else None
         frames = Frames(hub=self.hub, send_message=self.send_message, connection=connection)
         try:
@@ -132,7 +141,7 @@ class Sockets:
             writer.cancel()
             await asyncio.wait({writer})
         if code is not None:
-            await _close(send, code, outcome)
+            await _close(wire, code, outcome)
 
 
 async def _read(
@@ -151,39 +160,35 @@ async def _read(
             return 1008
 
 
-async def _write(connection: Connection[str], send: Any, outcome: MutableMapping[str, Any]) -> None:
-    """Send what the connection is shown, until it has ended; then close."""
+async def _write(connection: Connection, wire: Wire, outcome: MutableMapping[str, Any]) -> None:
+    """Send what could not be sent at once, until the connection has ended; then close."""
     try:
         while True:
             items = await connection.take()
             if items:
                 async with asyncio.timeout(SLOW):
-                    for number, item in enumerate(items, 1):
-                        await send({"type": "websocket.send", "text": item})
-                        if number % TURN == 0:
-                            await asyncio.sleep(0)
-                            if connection.ended in (Ended.SLOW, Ended.SESSION):
-                                break
+                    for start in range(0, len(items), TURN):
+                        if connection.ended in (Ended.SLOW, Ended.SESSION):
+                            break
+                        await wire.write(items[start : start + TURN])
+                        await asyncio.sleep(0)
             if connection.ended is not None:
-                await _close(send, CODES[connection.ended], outcome)
+                await _close(wire, CODES[connection.ended], outcome)
                 return
     except TimeoutError:
         log.info("a reader was too slow and is cut off")
-        await _close(send, CODES[Ended.SLOW], outcome)
+        await _close(wire, CODES[Ended.SLOW], outcome)
     except OSError:
         return  # the client is gone: the reader hears of it, too
 
 
-async def _close(send: Any, code: int, outcome: MutableMapping[str, Any]) -> None:
+async def _close(wire: Wire, code: int, outcome: MutableMapping[str, Any]) -> None:
     outcome.setdefault("close", code)
     try:
         async with asyncio.timeout(FAREWELL):
-            await send({"type": "websocket.close", "code": code})
+            await wire.close(code)
     except TimeoutError:
-        # It takes nothing, not even a good-bye. ASGI has no way to hang up on it, and its server would wait for ever.
-        transport = getattr(getattr(send, "__self__", None), "transport", None)
-        if transport is not None:
-            transport.abort()
+        wire.abort()  # it takes nothing, not even a good-bye, and the server would wait for that for ever
     except (OSError, RuntimeError):
         return  # it was quicker
 

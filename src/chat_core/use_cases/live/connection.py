@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 from chat_core.domain.ids import RoomId
 from chat_core.domain.user import Actor
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 FRAMES_MAX = 2_000
 BYTES_MAX = 2 * 1024 * 1024
 
-F = TypeVar("F", str, bytes)
-
 
 class Ended(StrEnum):
     """Why nothing more is shown."""
@@ -28,33 +26,59 @@ class Ended(StrEnum):
     SLOW = "too slow"
 
 
-class Connection(Generic[F]):
+class Connection:
     """What is to be sent to one client, in its transport's form, and within bounds; one reader takes it out.
 
-    ``encode`` makes that form. A client that does not keep up is ended, and comes back with its cursor.
+    ``encode`` makes that form. ``at_once`` sends something without waiting, where the transport takes it now, and says
+    whether it did: then nobody has to be woken for it. A client that does not keep up is ended, and comes back with its
+    cursor.
     """
 
-    __slots__ = ("_bytes", "_frames", "_items", "_news", "_room", "actor", "encode", "ended", "subscriptions")
+    __slots__ = (
+        "_at_once",
+        "_bytes",
+        "_emptied",
+        "_frames",
+        "_items",
+        "_news",
+        "_room",
+        "_sending",
+        "actor",
+        "encode",
+        "ended",
+        "subscriptions",
+    )
 
     def __init__(
-        self, actor: Actor, encode: Callable[[LiveEvent], F], *, frames: int = FRAMES_MAX, bytes_: int = BYTES_MAX
+        self,
+        actor: Actor,
+        encode: Callable[[LiveEvent], bytes],
+        *,
+        at_once: Callable[[bytes], bool] | None = None,
+        frames: int = FRAMES_MAX,
+        bytes_: int = BYTES_MAX,
     ) -> None:
         self.actor = actor
         self.encode = encode
+        self._at_once = at_once
+        self._sending = False
         self.ended: Ended | None = None
         self.subscriptions: dict[RoomId, Subscription] = {}
         self._frames, self._bytes = frames, bytes_
-        self._items: list[F] = []
+        self._items: list[bytes] = []
         self._room = bytes_
         self._news: asyncio.Future[None] | None = None
+        self._emptied: asyncio.Future[None] | None = None
 
     def show(self, event: LiveEvent) -> None:
         """Send it, soon, unless this has ended."""
         self.put(event.form(self.encode))
 
-    def put(self, item: F) -> None:
+    def put(self, item: bytes) -> None:
         """Send this, soon, unless this has ended."""
         if self.ended is not None:
+            return
+        if self._at_once is not None and not self._items and not self._sending and self._at_once(item):
             return
         self._items.append(item)
         self._room -= len(item)
@@ -68,14 +92,17 @@ class Connection(Generic[F]):
             self.ended = reason
             if reason in (Ended.SLOW, Ended.SESSION):
                 self._items = []
+            self._let_on()
         self._wake()
 
     def _wake(self) -> None:
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
 
-    async def take(self, seconds: float | None = None) -> list[F]:
-        """All that waits, as soon as there is something; nothing after ``seconds``, or once this has ended."""
+    async def take(self, seconds: float | None = None) -> list[bytes]:
+        """All that waits, as soon as there is something; nothing after ``seconds``, or once this has ended. Until the
+        next call it counts as being sent."""
+        self._sending = False
         if not self._items and self.ended is None:
             loop = asyncio.get_running_loop()
             self._news = loop.create_future()
@@ -88,9 +115,17 @@ class Connection(Generic[F]):
                     timer.cancel()
         items, self._items = self._items, []
         self._room = self._bytes
+        self._let_on()
+        self._sending = bool(items)
         return items
 
-    @property
-    def crowded(self) -> bool:
-        """Whether half of what may wait does: who reads old events for it should pause."""
-        return self._room < self._bytes // 2 or len(self._items) > self._frames // 2
+    def _let_on(self) -> None:
+        if self._emptied is not None:
+            self._emptied.set_result(None)
+            self._emptied = None
+
+    async def space(self) -> None:
+        """Return once less than half of what may wait does, or once this has ended: for who reads old events for it."""
+        while self.ended is None and (self._room < self._bytes // 2 or len(self._items) > self._frames // 2):
+            self._emptied = self._emptied or asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._emptied)

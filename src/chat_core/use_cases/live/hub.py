@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from uuid import UUID
@@ -30,9 +30,7 @@ TYPING = 1.0
 #: How soon the people of this process are told again where another process does not seem to know them, in seconds.
 AGAIN = 5.0
 #: Reads at once, of news and of what those who come back have missed: most connections stay with the requests.
-READERS, CATCHERS = 4, 2
-
-AnyConnection = Connection[str] | Connection[bytes]
+READERS, CATCHERS = 4, 4
 
 
 async def all_alive(sessions: Sequence[UUID]) -> set[UUID]:
@@ -62,7 +60,7 @@ class Hub:
         self._draining = draining
         self._monotonic = monotonic
         self._rooms: dict[RoomId, WatchedRoom] = {}
-        self._connections: set[AnyConnection] = set()
+        self._connections: set[Connection] = set()
         self._guards: set[Guard] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._readers = asyncio.Semaphore(READERS)
@@ -74,7 +72,7 @@ class Hub:
     # --- streams and sockets ---
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
+    def opened(self) -> Generator[None]:
         """Hear the feed; at the end nothing of this is left running."""
         with self._feed.listen(self.heard):
             try:
@@ -86,19 +84,19 @@ class Hub:
                 for task in list(self._tasks):
                     task.cancel()
 
-    def connect(self, connection: AnyConnection) -> None:
+    def connect(self, connection: Connection) -> None:
         """Look after this connection until it leaves. Raises ``Unavailable`` where the process is about to end."""
         if self._draining():
             raise Unavailable("This process is about to end; come back.")
         self._connections.add(connection)
 
-    def leave(self, connection: AnyConnection) -> None:
+    def leave(self, connection: Connection) -> None:
         """Show it nothing more. Harmless to repeat."""
         self._connections.discard(connection)
         for room_id in list(connection.subscriptions):
             self.unsubscribe(connection, room_id)
 
-    async def subscribe(self, connection: AnyConnection, room_id: RoomId, after: int | None) -> Subscription:
+    async def subscribe(self, connection: Connection, room_id: RoomId, after: int | None) -> Subscription:
         """A place in the room's log behind ``after``, or at its end; ``start`` begins to show what follows.
 
         Once more for the same room: in place of the earlier one. Raises ``NotFound``, ``CursorAhead``.
@@ -106,7 +104,8 @@ class Hub:
         self.unsubscribe(connection, room_id)
         room = self._watch(room_id)
         try:
-            async with self._uow.read() as tx:
+            # After a restart all come at once: they wait here, and not for the connections that requests need.
+            async with self._catchers, self._uow.read() as tx:
                 last = open_door(await tx.rooms.door(room_id, connection.actor.user_id)).room.last_seq
             if after is not None and after > last:
                 raise CursorAhead(f"The room's last place is {last}; start again from there, or from its history.")
@@ -144,7 +143,7 @@ class Hub:
             subscription.catching_up = self._begin(self._catch_up(subscription))
         self._look_at(room)
 
-    def unsubscribe(self, connection: AnyConnection, room_id: RoomId) -> None:
+    def unsubscribe(self, connection: Connection, room_id: RoomId) -> None:
         """Show this connection nothing more of the room. Harmless where it shows nothing."""
         subscription = connection.subscriptions.pop(room_id, None)
         if subscription is None:
@@ -169,7 +168,7 @@ class Hub:
         self._guards.add(guard)
         try:
             # Looked at after the guard stands: a door that closes later is heard of.
-            async with self._uow.read() as tx:
+            async with self._catchers, self._uow.read() as tx:
                 last = open_door(await tx.rooms.door(room_id, actor.user_id)).room.last_seq
             if not room.joined and not room.read:
                 room.begin_at(last)
@@ -214,7 +213,7 @@ class Hub:
         room = self._rooms.get(room_id)
         return room is not None and bool(room.started)
 
-    async def types(self, connection: AnyConnection, room_id: RoomId) -> None:
+    async def types(self, connection: Connection, room_id: RoomId) -> None:
         """Tell everyone that this person types in a room that they have open. Raises ``NotFound``, ``TooMany``."""
         subscription = connection.subscriptions.get(room_id)
         if subscription is None:
@@ -250,7 +249,7 @@ class Hub:
                     self._grew(room, seq)
 
     async def _end_dead_sessions(self) -> None:
-        followers: list[AnyConnection | Guard] = [*self._connections, *self._guards]
+        followers: list[Connection | Guard] = [*self._connections, *self._guards]
         sessions = {follower.actor.session_id for follower in followers} - {None}
         if not sessions:
             return
@@ -340,8 +339,7 @@ class Hub:
         try:
             while connection.ended is None and not room.join(subscription):
                 for event in await self._page_for(subscription):
-                    while connection.crowded and connection.ended is None:
-                        await asyncio.sleep(0.05)
+                    await connection.space()
                     connection.show(LiveEvent.of(event))
                     subscription.cursor = event.seq
         except NotFound:

@@ -22,7 +22,7 @@ class Subscription:
 
     __slots__ = ("actor", "catching_up", "connection", "cursor", "joined", "room", "started")
 
-    def __init__(self, connection: "Connection[str] | Connection[bytes]", room: "WatchedRoom", cursor: int) -> None:
+    def __init__(self, connection: Connection, room: "WatchedRoom", cursor: int) -> None:
         self.actor: Actor = connection.actor
         self.connection = connection
         self.room = room
