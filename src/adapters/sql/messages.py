@@ -14,12 +14,14 @@ from chat_core.domain.message import AI_NAME, DELETED_NAME, Message, MessageKind
 from chat_core.errors import NotAuthenticated
 from chat_core.ports.storage import DuplicateMessage, MessagePage, Messages, StoredSend
 
+#: Nobody's, where the account was ended; its name is that of a deleted user by then.
+_AUTHOR = sa.case((users.c.ended_at.is_(None), messages.c.user_id)).label("user_id")
 _FIELDS = (
     messages.c.id,
     messages.c.m_id,
     messages.c.seq,
     messages.c.content,
-    messages.c.user_id,
+    _AUTHOR,
     messages.c.room_id,
     messages.c.message_type,
     messages.c.created_at,

@@ -226,6 +226,9 @@ class SqlRooms(Rooms):
     async def save_membership(self, membership: Membership) -> None:
         await self._statements.run(members.UPSERT[self._statements.dialect], membership_values(membership))
 
+    async def rooms_of(self, user_id: UserId) -> Sequence[RoomId]:
+        return [row.room_id for row in await self._statements.rows(members.ROOMS_OF, {"of_user": user_id})]
+
     async def add_entry(self, entry: LogEntry) -> None:
         await self._statements.run(
             _ADD_ENTRY,
