@@ -23,7 +23,16 @@ from chat_core.errors import StorageUnavailable
 from chat_core.ports.delivery import ReplyFeed, ReplyQueue
 from chat_core.ports.language_model import LanguageModel, NotableModel
 from chat_core.ports.storage import UnitOfWork
-from chat_core.use_cases import accounts, generation, messages, replies, rooms
+from chat_core.use_cases import (
+    accounts,
+    authentication,
+    departures,
+    generation,
+    messages,
+    replies,
+    rooms,
+    sessions,
+)
 from chat_core.use_cases.turns import Turns
 from entrypoints.health import Draining, Part, Readiness
 from entrypoints.settings import Settings, SettingsError
@@ -221,7 +230,7 @@ class Container(containers.DeclarativeContainer):
 
     passwords = providers.Singleton(CryptContextPasswords)
     tokens = providers.Singleton(_tokens, settings)
-    recent_users = providers.Singleton(accounts.RecentUsers)
+    recent_sessions = providers.Singleton(authentication.RecentSessions)
 
     model = providers.Singleton(_model, settings)
     #: Whether this process is a worker, and how many replies it makes at once.
@@ -246,7 +255,27 @@ class Container(containers.DeclarativeContainer):
 
     sign_up = providers.Singleton(accounts.SignUp, uow=uow, passwords=passwords)
     log_in = providers.Singleton(accounts.LogIn, uow=uow, passwords=passwords, tokens=tokens)
-    authenticate = providers.Singleton(accounts.Authenticate, uow=uow, tokens=tokens, recent=recent_users)
+    authenticate = providers.Singleton(authentication.Authenticate, uow=uow, tokens=tokens, recent=recent_sessions)
+    refresh = providers.Singleton(sessions.Refresh, uow=uow, tokens=tokens, recent=recent_sessions)
+    log_out = providers.Singleton(sessions.LogOut, uow=uow, recent=recent_sessions)
+    list_sessions = providers.Singleton(sessions.ListSessions, uow=uow)
+    end_session = providers.Singleton(sessions.EndSession, uow=uow, recent=recent_sessions)
+    issue_ticket = providers.Singleton(sessions.IssueTicket, uow=uow)
+    redeem_ticket = providers.Singleton(sessions.RedeemTicket, uow=uow)
+    check_password = providers.Singleton(accounts.CheckPassword, uow=uow, passwords=passwords)
+    change_password = providers.Singleton(
+        accounts.ChangePassword, uow=uow, passwords=passwords, check=check_password, recent=recent_sessions
+    )
+    leave_rooms = providers.Singleton(departures.LeaveRooms, uow=uow, feed=feed)
+    end_account = providers.Singleton(
+        departures.EndAccount,
+        uow=uow,
+        feed=feed,
+        check=check_password,
+        leave_rooms=leave_rooms,
+        recent=recent_sessions,
+    )
+    finish_departures = providers.Singleton(departures.FinishDepartures, uow=uow, feed=feed, leave_rooms=leave_rooms)
     create_room = providers.Singleton(rooms.CreateRoom, uow=uow)
     list_rooms = providers.Singleton(rooms.ListRooms, uow=uow)
     read_room = providers.Singleton(rooms.ReadRoom, uow=uow)

@@ -35,7 +35,9 @@ async def running(container: Container) -> AsyncIterator[None]:
     ending = asyncio.Event()
     # The jitter keeps processes that were started together from looking in step.
     sweep = _until(ending, container.sweep_replies(), lambda: random.uniform(1.0, 2.0))  # noqa: S311 - no secret
-    tasks = [asyncio.create_task(sweep), asyncio.create_task(_until(ending, container.spread_stops(), lambda: 0.5))]
+    depart = _until(ending, container.finish_departures(), lambda: random.uniform(5.0, 10.0))  # noqa: S311
+    stops = _until(ending, container.spread_stops(), lambda: 0.5)
+    tasks = [asyncio.create_task(round_) for round_ in (sweep, stops, depart)]
     try:
         yield
     finally:
