@@ -10,7 +10,7 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql
 
 from adapters.sql.clock import database_now_ms
-from adapters.sql.failures import violated
+from adapters.sql.failures import points_nowhere
 from adapters.sql.statements import SqlStatements
 from adapters.sql.tables import refresh_tokens, sessions, users, ws_tickets
 from adapters.sql.users import user_of
@@ -116,7 +116,9 @@ class SqlSessions(Sessions):
                 },
             )
         except exc.IntegrityError as error:
-            raise _gone(error, "fk_sessions_user_id_users") from error
+            if points_nowhere(error, "users"):
+                raise NotAuthenticated from error
+            raise
         await self._add_refresh(session.id, refresh)
 
     async def _add_refresh(self, session_id: UUID, refresh: bytes) -> None:
@@ -160,7 +162,9 @@ class SqlSessions(Sessions):
         try:
             await self._statements.run(_ADD_TICKET, {"digest": ticket, "session_id": session_id, "life_ms": life_ms})
         except exc.IntegrityError as error:
-            raise _gone(error, "fk_ws_tickets_session_id_sessions") from error
+            if points_nowhere(error, "sessions"):
+                raise NotAuthenticated from error
+            raise
 
     async def take_ticket(self, ticket: bytes) -> UUID | None:
         row = await self._statements.row(_TAKE_TICKET, {"of_digest": ticket})
@@ -169,11 +173,3 @@ class SqlSessions(Sessions):
     async def tidy(self, at: datetime, limit: int) -> None:
         await self._statements.run(_TIDY_SESSIONS, {"now": at, "at_most": limit})
         await self._statements.run(_TIDY_TICKETS, {"at_most": limit})
-
-
-def _gone(error: exc.IntegrityError, foreign_key: str) -> Exception:
-    """What a violation is: SQLite never says which foreign key it was, and here there is one alone."""
-    name = violated(error)
-    if name == foreign_key or (not name and str(error.orig) == "FOREIGN KEY constraint failed"):
-        return NotAuthenticated()
-    return error

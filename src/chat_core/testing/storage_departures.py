@@ -10,7 +10,7 @@ from chat_core.domain.message import DELETED_NAME
 from chat_core.domain.reply import ReplyStatus
 from chat_core.domain.room import Role, Standing
 from chat_core.domain.user import User
-from chat_core.errors import UsernameTaken
+from chat_core.errors import NotAuthenticated, UsernameTaken
 from chat_core.ports.storage import UnitOfWork
 from chat_core.testing.samples import (
     MOMENT,
@@ -95,6 +95,18 @@ class DepartureClauses:
             stored = await tx.messages.sent(room.id, ben.id, "k")
         assert stored is not None
         assert stored.message.content == "ben"
+
+    async def test_it_says_nothing_any_more_and_opens_no_room(self, uow: UnitOfWork) -> None:
+        """``NotAuthenticated``, as where there is no such account."""
+        ann, ben = await stored_user(uow, "ann"), await stored_user(uow, "ben")
+        room = await stored_room(uow, ben)
+        await _ended(uow, ann)
+        for gone in (ann, a_user("nobody")):
+            with pytest.raises(NotAuthenticated):
+                await said(uow, room, gone)
+            with pytest.raises(NotAuthenticated):
+                await stored_room(uow, gone)
+        assert (await said(uow, room, ben)).seq == 1
 
     async def test_its_rooms_show_no_creator(self, uow: UnitOfWork) -> None:
         """In every way to look at them."""
