@@ -260,6 +260,7 @@ class Container(containers.DeclarativeContainer):
     log_out = providers.Singleton(sessions.LogOut, uow=uow, recent=recent_sessions)
     list_sessions = providers.Singleton(sessions.ListSessions, uow=uow)
     end_session = providers.Singleton(sessions.EndSession, uow=uow, recent=recent_sessions)
+    alive_sessions = providers.Singleton(sessions.AliveSessions, uow=uow)
     issue_ticket = providers.Singleton(sessions.IssueTicket, uow=uow)
     redeem_ticket = providers.Singleton(sessions.RedeemTicket, uow=uow)
     check_password = providers.Singleton(accounts.CheckPassword, uow=uow, passwords=passwords)

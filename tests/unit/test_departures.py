@@ -1,17 +1,18 @@
 """The end of an account. Ids in brackets are those of the abuse cases."""
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
-from chat_core.domain.ids import utc_now
+from chat_core.domain.ids import ReplyId, UserId, utc_now, uuid7
 from chat_core.domain.message import DELETED_NAME
 from chat_core.domain.reply import ReplyStatus
-from chat_core.domain.room import Role, Room
-from chat_core.domain.user import Actor
+from chat_core.domain.room import Membership, Role, Room
+from chat_core.domain.user import Actor, User
 from chat_core.errors import (
     NotAuthenticated,
     NotFound,
@@ -20,8 +21,12 @@ from chat_core.errors import (
     WrongCredentials,
     WrongPassword,
 )
+from chat_core.ports.delivery import LogGrew, RoomFeed, RoomNews
 from chat_core.ports.language_model import Text
 from chat_core.testing.models import Gate, answer
+from chat_core.use_cases.accounts import CheckPassword
+from chat_core.use_cases.departures import LeaveRooms
+from chat_core.use_cases.rooms import cancel_unfinished
 from tests.world import PASSWORD, NewWorld, World
 
 
@@ -65,7 +70,7 @@ async def test_it_takes_the_password_to_end_an_account(world: World):
     ann = await world.person("ann")
     with pytest.raises(WrongPassword):
         await end(world, ann, "wrong")
-    assert await world.container.log_in()(login="ann", password=PASSWORD)
+    assert (await world.container.log_in()(login="ann", password=PASSWORD)).user.id == ann.user_id
 
 
 @pytest.mark.parametrize("name", ["ann", "ANN", "Ann"])
@@ -184,22 +189,19 @@ async def test_queued_replies_of_the_person_are_cancelled(held: World):
 async def test_a_password_that_is_changed_meanwhile_has_to_be_given_anew(world: World):
     ann = await world.person("ann")
 
-    class ChangedMeanwhile:
-        tried = 0
-
-        async def __call__(self, **given: Any) -> Any:
-            user = await world.container.check_password()(**given)
-            if not self.tried:
-                await world.container.change_password()(
-                    actor=ann, current_password=PASSWORD, new_password="another password"
-                )
-            self.tried += 1
+    class ChangedMeanwhile(CheckPassword):
+        async def __call__(self, *, user_id: UserId, password: str) -> User:
+            user: User = await world.container.check_password()(user_id=user_id, password=password)
+            await world.container.change_password()(
+                actor=ann, current_password=PASSWORD, new_password="another password"
+            )
             return user
 
-    end_account = replace(world.container.end_account(), check=ChangedMeanwhile())
+    check = ChangedMeanwhile(uow=world.uow, passwords=world.container.passwords())
+    end_account = replace(world.container.end_account(), check=check)
     with pytest.raises(WrongPassword):
         await end_account(actor=ann, password=PASSWORD)
-    assert await world.container.log_in()(login="ann", password="another password")
+    assert (await world.container.log_in()(login="ann", password="another password")).user.id == ann.user_id
 
 
 async def test_rooms_that_could_not_be_left_at_once_are_left_later(world: World):
@@ -208,11 +210,12 @@ async def test_rooms_that_could_not_be_left_at_once_are_left_later(world: World)
     for room in rooms:
         await world.say(ann, room, "hello")
 
-    class Away:
-        async def __call__(self, user_id: object) -> None:
+    class Away(LeaveRooms):
+        async def __call__(self, user_id: UserId) -> None:
             raise StorageUnavailable
 
-    await replace(world.container.end_account(), leave_rooms=Away())(actor=ann, password=PASSWORD)
+    away = Away(uow=world.uow, feed=world.container.feed())
+    await replace(world.container.end_account(), leave_rooms=away)(actor=ann, password=PASSWORD)
     for room in rooms:
         assert await members(world, ben, room) == [("ben", Role.OWNER)]
         assert (await world.log(room))[-1] == "message.created"
@@ -223,20 +226,45 @@ async def test_rooms_that_could_not_be_left_at_once_are_left_later(world: World)
     assert await finish(world) == 0
 
 
-async def test_a_room_that_was_opened_by_a_request_that_was_let_in_just_before_the_end_ends_too(held: World):
-    """So does what it asked for; here the end itself is past the rooms already."""
+async def test_what_a_request_does_that_was_let_in_just_before_the_end_is_undone_later(held: World):
+    """As if a message had been on its way through another process: it has joined a room, and asked for a reply."""
     ann, ben = await held.person("ann"), await held.person("ben")
-    room = await held.room(ben)
-    late = await held.ask(ann, room, "hello")
-
-    class Late:
-        async def __call__(self, user_id: object) -> None:
-            pass
-
-    await replace(held.container.end_account(), leave_rooms=Late())(actor=ann, password=PASSWORD)
-    assert (await held.reply(late.id)).status is ReplyStatus.CANCELLED
+    room = await held.room(ben, private=True)
+    asked = await held.ask(ben, room, "hello")
+    await end(held, ann)
+    late = Membership(room_id=room.id, user_id=ann.user_id, username="ann", role=Role.MEMBER, joined_at=utc_now())
+    async with held.uow() as tx:
+        await tx.rooms.save_membership(late)
+        await cancel_unfinished(tx, [asked], utc_now())
+        await tx.replies.add(replace(asked, id=ReplyId(uuid7()), asked_by=ann.user_id, try_number=2))
+        await tx.commit()
     assert await finish(held) == 1
+    async with held.uow.read() as tx:
+        assert await tx.rooms.rooms_of(ann.user_id) == []
+        assert await tx.replies.unfinished_for(ann.user_id) == []
     assert (await held.log(room))[-1] == "member.left"
+    assert await finish(held) == 0
+
+
+async def test_the_news_of_a_room_goes_to_those_who_listen(world: World):
+    ann, ben = await world.person("ann"), await world.person("ben")
+    rooms = [await world.room(ann, mode="off"), await world.room(ben, mode="off")]
+    await world.say(ben, rooms[0], "hello")
+    await world.say(ann, rooms[1], "hello")
+    told: list[RoomNews] = []
+
+    class Listening(RoomFeed):
+        async def tell(self, news: RoomNews) -> None:
+            told.append(news)
+
+        def listen(self, heard: Callable[[RoomNews], None]) -> AbstractContextManager[None]:
+            return nullcontext()
+
+    leave_rooms = replace(world.container.leave_rooms(), room_feed=Listening())
+    await replace(world.container.end_account(), leave_rooms=leave_rooms)(actor=ann, password=PASSWORD)
+    assert told == [LogGrew(room_id=room.id, seq=len(await world.log(room))) for room in rooms]
+    await leave_rooms(ann.user_id)
+    assert len(told) == 2
 
 
 async def test_two_who_end_their_accounts_at_once_leave_no_room_behind(world: World):

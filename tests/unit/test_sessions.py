@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import re
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -268,7 +269,7 @@ async def test_on_another_process_a_log_out_holds_within_a_second(world: World):
     await elsewhere(begun.token.text)
     await world.container.log_out()(actor=await actor_of(world, begun))
     clock.let_pass(0.999)
-    assert await elsewhere(begun.token.text)
+    assert (await elsewhere(begun.token.text)).session_id == begun.session.id
     clock.let_pass(0.001)
     with pytest.raises(NotAuthenticated):
         await elsewhere(begun.token.text)
@@ -291,10 +292,12 @@ async def test_of_those_who_come_at_once_with_one_session_one_asks_the_storage(w
     looks = 0
 
     class Counting(WatchedUnitOfWork):
-        def read(self) -> AbstractAsyncContextManager[Transaction]:
+        @asynccontextmanager
+        async def read(self) -> AsyncIterator[Transaction]:
             nonlocal looks
             looks += 1
-            return super().read()
+            async with super().read() as tx:
+                yield tx
 
     authenticate = Authenticate(uow=Counting(world.uow), tokens=world.container.tokens())
     await asyncio.gather(*(authenticate(begun.token.text) for _ in range(20)))
@@ -326,6 +329,13 @@ async def test_a_token_of_a_session_that_is_not_there_is_nobodys(world: World):
     ):
         with pytest.raises(NotAuthenticated):
             await world.container.authenticate()(issue(claims).text)
+
+
+async def test_of_many_sessions_those_that_are_over_are_told_apart(world: World):
+    here, there = await ann_logs_in(world), await log_in(world)
+    await world.container.end_session()(actor=await actor_of(world, here), session_id=there.session.id)
+    alive = world.container.alive_sessions()
+    assert await alive([here.session.id, there.session.id, uuid7()]) == {here.session.id}
 
 
 async def test_one_of_the_own_sessions_is_ended_from_another(world: World):
@@ -367,7 +377,8 @@ async def test_a_new_password_ends_all_other_sessions(world: World):
     assert not await can_go_on(world, there.refresh_token)
     with pytest.raises(WrongCredentials):
         await log_in(world)
-    assert await world.container.log_in()(login="ann", password="a new password")
+    again = await world.container.log_in()(login="ann", password="a new password")
+    assert again.user.id == here.user.id
 
 
 async def test_a_wrong_password_is_no_dead_token(world: World):

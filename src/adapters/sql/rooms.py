@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+
 from adapters.sql import members
 from adapters.sql.members import MEMBER_COLUMNS, membership_of, membership_values
 from adapters.sql.room_list import RoomList, cursor_of

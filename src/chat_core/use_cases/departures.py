@@ -10,7 +10,7 @@ from chat_core.domain.reply import Reply, ReplyStatus
 from chat_core.domain.room import EventKind, LogEntry, Membership, Role, Standing
 from chat_core.domain.user import Actor, User
 from chat_core.errors import Unavailable
-from chat_core.ports.delivery import ReplyFeed
+from chat_core.ports.delivery import LogGrew, ReplyFeed, RoomFeed
 from chat_core.ports.storage import Transaction, UnitOfWork
 from chat_core.use_cases.accounts import CheckPassword
 from chat_core.use_cases.authentication import RecentSessions
@@ -42,23 +42,28 @@ class LeaveRooms:
 
     uow: UnitOfWork
     feed: ReplyFeed
+    #: Where there is one, it is told of each room whose log has grown.
+    room_feed: RoomFeed | None = None
     now: Callable[[], datetime] = utc_now
 
     async def __call__(self, user_id: UserId) -> None:
         async with self.uow.read() as tx:
             rooms = await tx.rooms.rooms_of(user_id)
         for room_id in rooms:
-            for reply in await self._leave(room_id, user_id):
+            seq, ended = await self._leave(room_id, user_id)
+            if seq and self.room_feed is not None:
+                await self.room_feed.tell(LogGrew(room_id=room_id, seq=seq))
+            for reply in ended:
                 await self.feed.announce(reply.id)
 
     @again_on_contention
-    async def _leave(self, room_id: RoomId, user_id: UserId) -> Sequence[Reply]:
-        """The replies that ended with the room."""
+    async def _leave(self, room_id: RoomId, user_id: UserId) -> tuple[int, Sequence[Reply]]:
+        """How far the room's log has come by that (0: nothing was to be done), and the replies that ended with it."""
         async with self.uow() as tx:
             at = self.now()
             door = await tx.rooms.advance(room_id, user_id, at=at)
             if door is None or door.membership is None or not door.is_member:
-                return ()
+                return 0, ()
             leaver, seq = door.membership, door.room.last_seq
             ended: Sequence[Reply] = ()
             heirs = [member for member in await tx.rooms.members(room_id) if member.user_id != user_id]
@@ -67,9 +72,9 @@ class LeaveRooms:
             else:
                 await self._step_out(tx, leaver, seq, at)
                 if door.is_owner:
-                    await self._inherit(tx, heirs[0], at)
+                    seq = await self._inherit(tx, heirs[0], at)
             await tx.commit()
-        return ended
+        return seq, ended
 
     async def _end(self, tx: Transaction, room_id: RoomId, seq: int, at: datetime) -> Sequence[Reply]:
         await tx.rooms.add_entry(LogEntry(room_id=room_id, seq=seq, kind=EventKind.ROOM_DELETED, created_at=at))
@@ -89,7 +94,7 @@ class LeaveRooms:
             )
         )
 
-    async def _inherit(self, tx: Transaction, heir: Membership, at: datetime) -> None:
+    async def _inherit(self, tx: Transaction, heir: Membership, at: datetime) -> int:
         door = await tx.rooms.advance(heir.room_id, heir.user_id, at=at)
         if door is None:
             raise LookupError("a room cannot go while its row is locked")
@@ -97,6 +102,7 @@ class LeaveRooms:
         await tx.rooms.add_entry(
             LogEntry(room_id=heir.room_id, seq=door.room.last_seq, kind=EventKind.ROOM_UPDATED, created_at=at)
         )
+        return door.room.last_seq
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

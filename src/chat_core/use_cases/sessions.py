@@ -68,6 +68,17 @@ class Refresh:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AliveSessions:
+    """Those of these sessions that are not over: for streams, which outlast the token that opened them."""
+
+    uow: UnitOfWork
+
+    async def __call__(self, session_ids: Sequence[UUID]) -> set[UUID]:
+        async with self.uow.read() as tx:
+            return await tx.sessions.alive(session_ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ListSessions:
     """The person's live sessions, last used first."""
 
