@@ -7,6 +7,7 @@
     ├── NotAuthenticated         nobody we know
     │   └── WrongCredentials     a log-in that failed, whatever the cause
     ├── Forbidden                seen, but not allowed
+    │   └── WrongPassword        of somebody who is logged in: their token is as good as before
     ├── NotFound                 not there, or not for the caller's eyes
     ├── Conflict                 at odds with how things stand
     │   ├── UsernameTaken
@@ -16,6 +17,7 @@
     │   ├── RoomBusy
     │   ├── NotRetryable
     │   ├── CursorAhead          a cursor beyond the end of the log
+    │   ├── RefreshRaced         a refresh token that was spent a moment ago
     │   └── MessageIdReused      the same m_id with other content
     ├── TooMany                  a limit or a quota; says when to come back
     ├── Unavailable              not now; nothing was written
@@ -99,6 +101,13 @@ class Forbidden(ChatError):
     title = "You are not allowed to do this"
 
 
+class WrongPassword(Forbidden):
+    """The account's password, asked for once more, is wrong. Not a 401: clients take that for the end of a session."""
+
+    code = "wrong-password"
+    title = "The password is wrong"
+
+
 class NotFound(ChatError):
     """It does not exist, or the caller may not know that it does."""
 
@@ -148,6 +157,11 @@ class CursorAhead(Conflict):
 
     code = "cursor-ahead"
     title = "The room's log does not reach so far"
+
+
+class RefreshRaced(Conflict):
+    code = "refresh-raced"
+    title = "This refresh token was used a moment ago"
 
 
 class MessageIdReused(Conflict):

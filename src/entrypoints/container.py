@@ -25,15 +25,26 @@ from chat_core.errors import StorageUnavailable
 from chat_core.ports.delivery import ReplyFeed, ReplyQueue, RoomFeed
 from chat_core.ports.language_model import LanguageModel, NotableModel
 from chat_core.ports.storage import UnitOfWork
-from chat_core.use_cases import accounts, follow, generation, messages, parts, replies, rooms
-from chat_core.use_cases.live.hub import Hub, all_alive
+from chat_core.use_cases import (
+    accounts,
+    authentication,
+    departures,
+    follow,
+    generation,
+    messages,
+    parts,
+    replies,
+    rooms,
+    sessions,
+)
+from chat_core.use_cases.live.hub import Hub
 from chat_core.use_cases.live.page import ReadLog
 from chat_core.use_cases.live.replies import LiveReplies
 from chat_core.use_cases.turns import Turns
 from entrypoints.health import Draining, Part, Readiness
 from entrypoints.http.event_stream import OpenStreams
 from entrypoints.http.reply_stream import ReplyStreams
-from entrypoints.http.sockets import Sockets, no_tickets
+from entrypoints.http.sockets import Sockets
 from entrypoints.settings import Settings, SettingsError
 
 #: Failures in a row after which a model counts as down.
@@ -254,7 +265,7 @@ class Container(containers.DeclarativeContainer):
 
     passwords = providers.Singleton(CryptContextPasswords)
     tokens = providers.Singleton(_tokens, settings)
-    recent_users = providers.Singleton(accounts.RecentUsers)
+    recent_sessions = providers.Singleton(authentication.RecentSessions)
 
     model = providers.Singleton(_model, settings)
     #: Whether this process is a worker, and how many replies it makes at once.
@@ -293,7 +304,28 @@ class Container(containers.DeclarativeContainer):
 
     sign_up = providers.Singleton(accounts.SignUp, uow=uow, passwords=passwords)
     log_in = providers.Singleton(accounts.LogIn, uow=uow, passwords=passwords, tokens=tokens)
-    authenticate = providers.Singleton(accounts.Authenticate, uow=uow, tokens=tokens, recent=recent_users)
+    authenticate = providers.Singleton(authentication.Authenticate, uow=uow, tokens=tokens, recent=recent_sessions)
+    refresh = providers.Singleton(sessions.Refresh, uow=uow, tokens=tokens, recent=recent_sessions)
+    log_out = providers.Singleton(sessions.LogOut, uow=uow, recent=recent_sessions)
+    list_sessions = providers.Singleton(sessions.ListSessions, uow=uow)
+    end_session = providers.Singleton(sessions.EndSession, uow=uow, recent=recent_sessions)
+    alive_sessions = providers.Singleton(sessions.AliveSessions, uow=uow)
+    issue_ticket = providers.Singleton(sessions.IssueTicket, uow=uow)
+    redeem_ticket = providers.Singleton(sessions.RedeemTicket, uow=uow)
+    check_password = providers.Singleton(accounts.CheckPassword, uow=uow, passwords=passwords)
+    change_password = providers.Singleton(
+        accounts.ChangePassword, uow=uow, passwords=passwords, check=check_password, recent=recent_sessions
+    )
+    leave_rooms = providers.Singleton(departures.LeaveRooms, uow=uow, feed=feed, room_feed=room_feed)
+    end_account = providers.Singleton(
+        departures.EndAccount,
+        uow=uow,
+        feed=feed,
+        check=check_password,
+        leave_rooms=leave_rooms,
+        recent=recent_sessions,
+    )
+    finish_departures = providers.Singleton(departures.FinishDepartures, uow=uow, feed=feed, leave_rooms=leave_rooms)
     create_room = providers.Singleton(rooms.CreateRoom, uow=uow)
     list_rooms = providers.Singleton(rooms.ListRooms, uow=uow)
     read_room = providers.Singleton(rooms.ReadRoom, uow=uow)
@@ -319,10 +351,7 @@ class Container(containers.DeclarativeContainer):
     spread_stops = providers.Singleton(replies.SpreadStops, uow=uow, feed=local_feed)
     sweep_replies = providers.Singleton(replies.SweepReplies, uow=uow, queue=queue)
 
-    #: Which sessions have not ended, and whose one-time ticket it is.
-    alive = providers.Object(all_alive)
-    redeem = providers.Object(no_tickets)
-    hub = providers.Singleton(_hub, uow, room_feed, alive, draining)
+    hub = providers.Singleton(_hub, uow, room_feed, alive_sessions, draining)
     live_replies = providers.Singleton(LiveReplies, uow, follow_reply, hub)
     reply_streams = providers.Singleton(ReplyStreams, follow=follow_reply, hub=hub, draining=draining)
     read_log = providers.Singleton(ReadLog, uow=uow)
@@ -331,7 +360,7 @@ class Container(containers.DeclarativeContainer):
         Sockets,
         hub=hub,
         authenticate=authenticate,
-        redeem=redeem,
+        redeem=redeem_ticket,
         send_message=send_message,
         open_streams=open_streams,
         origins=providers.Callable(frozenset, settings.provided.cors_origins),

@@ -45,6 +45,7 @@ async def running(container: Container) -> AsyncIterator[None]:
     rounds = [
         sweep,
         _until(ending, container.spread_stops(), lambda: 0.5),
+        _until(ending, container.finish_departures(), lambda: random.uniform(5.0, 10.0)),  # noqa: S311
         _until(ending, hub.keep, lambda: 0.5),
         _until(ending, live_replies.keep, lambda: 0.5),
         _until(ending, container.keep_parts(), lambda: 0.25),

@@ -7,8 +7,8 @@ import httpx
 import pytest
 import websockets
 
-from tests.e2e.live import socket, stream
-from tests.e2e.service import people, served
+from tests.e2e.live import Socket, socket, stream
+from tests.e2e.service import Person, people, served
 
 
 async def quiet_room(person, **fields) -> str:
@@ -305,21 +305,36 @@ async def test_a_page_of_another_site_opens_no_socket(memory):
             assert (await live.ask("ping"))["type"] == "ok"
 
 
-async def test_a_ticket_opens_one(memory):
-    async with served(memory) as url, people(url, "ada") as [ada]:
-        actor = await memory.authenticate()(ada.http.headers["Authorization"].split()[1])
-        redeemed = []
+async def ticket_of(person) -> str:
+    ticket: str = (await person.post("/auth/ws-ticket")).json()["ticket"]
+    return ticket
 
-        async def redeem(ticket):
-            redeemed.append(ticket)
-            return actor
 
-        object.__setattr__(memory.sockets(), "redeem", redeem)
-        ws = url.replace("http", "ws") + "/ws"
-        offered: dict[str, Any] = {"subprotocols": ["chat.v1", "ticket.t-1"], "origin": url}
+async def test_a_ticket_opens_one_socket(container):
+    async with served(container) as url, people(url, "ada") as [ada]:
+        room = await quiet_room(ada)
+        ws, ticket = url.replace("http", "ws") + "/ws", await ticket_of(ada)
+        offered: dict[str, Any] = {"subprotocols": ["chat.v1", f"ticket.{ticket}"], "origin": url}
         async with websockets.connect(ws, **offered) as raw:
             assert raw.subprotocol == "chat.v1"
-        assert redeemed == ["t-1"]
+            assert (await Socket(raw).ask("subscribe", room_id=room, after=None))["type"] == "ok"
+        assert (await refused(url, **offered)).status_code == 401
+
+
+async def test_who_logs_out_loses_streams_and_sockets(container):
+    async with served(container) as url, people(url, "ada") as [ada]:
+        room = await quiet_room(ada)
+        there = Person(url, "ada")
+        await there.log_in()
+        async with socket(ada) as live, stream(ada, room) as events, socket(there) as other:
+            await live.ask("subscribe", room_id=room, after=None)
+            await other.ask("subscribe", room_id=room, after=None)
+            await ada.post("/auth/logout")
+            assert await live.closed() == 4401
+            assert await events.ended() == []
+            await there.send(room, "still here")
+            assert (await other.event())["data"]["content"] == "still here"
+        await there.http.aclose()
 
 
 async def test_each_person_has_so_many_streams_and_sockets(memory):

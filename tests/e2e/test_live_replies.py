@@ -134,7 +134,7 @@ async def test_who_is_removed_loses_the_answer_on_every_process(processes):
                     break
             reply = seen.data("reply")["id"]
             follows = asyncio.create_task(gone(there.http, reply, watching))
-            while watching.text != "so far":
+            while watching.text != "so far":  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
             began = asyncio.get_running_loop().time()
             await ada.delete(f"/rooms/{room}/members/{bob.id}")

@@ -57,9 +57,18 @@ async def test_every_error_is_announced_as_a_problem(document):
 async def test_what_needs_a_token_says_so(document):
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
     open_to_all = {path for path, _, operation in operations(document) if not operation.get("security")}
-    assert open_to_all == {"/", "/health", "/health/live", "/health/ready", "/auth/signup", "/auth/login"}
+    by_a_secret_of_their_own = {"/auth/login", "/auth/refresh"}
+    assert open_to_all == {
+        "/",
+        "/health",
+        "/health/live",
+        "/health/ready",
+        "/auth/signup",
+        *by_a_secret_of_their_own,
+    }
     for path, _, operation in operations(document):
-        assert ("401" in operation["responses"]) == (path not in open_to_all or path == "/auth/login")
+        known = path not in open_to_all or path in by_a_secret_of_their_own
+        assert ("401" in operation["responses"]) == known
 
 
 async def test_answers_fit_their_schemas(memory, document):
@@ -78,6 +87,9 @@ async def test_answers_fit_their_schemas(memory, document):
         fits("/rooms/{room_id}", "get", await ada.get(f"/rooms/{room}"))
         fits("/rooms", "get", await ada.get("/rooms"))
         fits("/auth/me", "get", await ada.get("/auth/me"))
+        fits("/auth/sessions", "get", await ada.get("/auth/sessions"))
+        fits("/auth/ws-ticket", "post", await ada.post("/auth/ws-ticket"))
+        fits("/auth/refresh", "post", await ada.post("/auth/refresh", {"refresh_token": "never issued"}))
         fits("/health/ready", "get", await ada.get("/health/ready"))
         fits("/", "get", await ada.get("/"))
 

@@ -202,7 +202,7 @@ def test_the_conversation_goes_as_it_is_shown(service, shims):
     url, directory = service
     if shutil.which("curl") is None:
         pytest.skip("there is no curl")
-    todo = sections(README, "A first conversation", "Answers that take their time")
+    todo = sections(README, "A first conversation", "Answers that take their time", "Sessions")
     shell = [command.line.replace("http://127.0.0.1:8000", url) for command in todo]
     run(todo, shell, directory, shell_environ(shims))
 

@@ -102,6 +102,7 @@ async def test_checks_and_partial_indexes_are_those_of_the_tables(empty_url: str
         "ix_rooms_activity",
         "ix_replies_due",
         "uq_replies_unfinished",
+        "ix_users_departing",
     }
 
 

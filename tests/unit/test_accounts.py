@@ -18,7 +18,7 @@ from chat_core.errors import (
     WrongCredentials,
 )
 from chat_core.ports.security import Claims, Passwords, Verdict
-from chat_core.use_cases.accounts import Authenticate, RecentUsers
+from chat_core.use_cases.authentication import Authenticate, RecentSessions, Seen
 from tests.clocks import Seconds
 from tests.world import PASSWORD, World
 
@@ -219,22 +219,27 @@ async def test_an_old_hash_is_replaced_at_log_in(world: World):
     assert stored.password_hash == "a new hash"
 
 
-async def test_a_hash_that_changed_meanwhile_is_not_replaced(world: World):
+async def test_a_password_that_is_changed_while_it_is_tried_is_tried_against_the_new_one(world: World):
     user = await sign_up(world)
+    tried: list[str | None] = []
 
     class ChangedMeanwhile(Passwords):
         async def hash(self, password: str) -> str:
             return "a hash"
 
         async def verify(self, password: str, password_hash: str | None) -> Verdict:
+            tried.append(password_hash)
             async with world.uow() as tx:
-                assert await tx.users.replace_password_hash(user.id, user.password_hash, "that of a new password")
+                await tx.users.replace_password_hash(user.id, user.password_hash, "that of a new password")
                 await tx.commit()
-            return Verdict(True, "that of the old password")
+            return Verdict(len(tried) == 1, "that of the old password")
 
-    await replace(world.container.log_in(), passwords=ChangedMeanwhile())(login="ann", password=PASSWORD)
+    with pytest.raises(WrongCredentials):
+        await replace(world.container.log_in(), passwords=ChangedMeanwhile())(login="ann", password=PASSWORD)
+    assert tried == [user.password_hash, "that of a new password"]
     async with world.uow.read() as tx:
         stored = await tx.users.get(user.id)
+        assert await tx.sessions.of_user(user.id) == []
     assert stored is not None
     assert stored.password_hash == "that of a new password"
 
@@ -274,7 +279,8 @@ async def test_who_was_seen_within_the_last_second_is_known_without_the_storage(
     await sign_up(world)
     token = (await log_in(world, "ann")).token.text
     clock = Seconds()
-    authenticate = Authenticate(uow=world.uow, tokens=world.container.tokens(), recent=RecentUsers(monotonic=clock))
+    recent = RecentSessions(monotonic=clock)
+    authenticate = Authenticate(uow=world.uow, tokens=world.container.tokens(), recent=recent)
     await authenticate(token)
     world.uow.away = StorageUnavailable()
     clock.let_pass(0.9)
@@ -284,9 +290,9 @@ async def test_who_was_seen_within_the_last_second_is_known_without_the_storage(
         await authenticate(token)
 
 
-async def test_only_so_many_are_remembered(world: World):
-    recent = RecentUsers(most=2, monotonic=Seconds())
-    users = [await sign_up(world, f"user{number}", f"user{number}@example.com") for number in range(3)]
-    for user in users:
-        recent.put(user)
-    assert [recent.get(user.id) for user in users] == [None, None, users[2]]
+async def test_only_so_many_are_remembered():
+    recent = RecentSessions(most=2, monotonic=Seconds())
+    sessions = [uuid7() for _ in range(3)]
+    for session in sessions:
+        recent.put(session, Seen(None), 1000.0)
+    assert [recent.get(session) for session in sessions] == [None, None, Seen(None)]

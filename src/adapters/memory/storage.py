@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Generic, TypeVar
 
+from adapters.memory.sessions import MemorySessions, SessionTables
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, UserId
 from chat_core.domain.message import AI_NAME, DELETED_NAME, Message, MessageStatus
 from chat_core.domain.reply import Attempt, Part, Place, Reply, ReplyStatus
@@ -22,6 +23,7 @@ from chat_core.ports.storage import (
     RoomCursor,
     RoomPage,
     Rooms,
+    Sessions,
     StoredSend,
     Transaction,
     UnitOfWork,
@@ -73,6 +75,9 @@ class _Tables:
     users: dict[UserId, User] = field(default_factory=dict)
     usernames: dict[str, UserId] = field(default_factory=dict)
     emails: dict[str, UserId] = field(default_factory=dict)
+    ended: dict[UserId, datetime] = field(default_factory=dict)
+    departed: dict[UserId, bool] = field(default_factory=dict)
+    sessions: SessionTables = field(default_factory=SessionTables)
     rooms: dict[RoomId, Room] = field(default_factory=dict)
     deleted_rooms: dict[RoomId, datetime] = field(default_factory=dict)
     memberships: dict[tuple[RoomId, UserId], Membership] = field(default_factory=dict)
@@ -87,35 +92,57 @@ class _Tables:
 
 
 class MemoryUsers(Users):
-    def __init__(self, tables: _Tables) -> None:
+    def __init__(self, tables: _Tables, monotonic: Callable[[], float]) -> None:
         self._users = _Table(tables.users)
         self._usernames = _Table(tables.usernames)
         self._emails = _Table(tables.emails)
-        self.changed = (self._users, self._usernames, self._emails)
+        self._ended = _Table(tables.ended)
+        self._departed = _Table(tables.departed)
+        self.sessions = MemorySessions(tables.sessions, self.get, monotonic)
+        self.changed = (self._users, self._usernames, self._emails, self._ended, self._departed)
 
     async def add(self, user: User) -> None:
         if self._usernames.get(user.username.casefold()):
             raise UsernameTaken
-        if self._emails.get(user.email.casefold()):
+        owner = self._emails.get(user.email.casefold())
+        if owner is not None and not self._ended.get(owner):
             raise EmailTaken
         self._users.put(user.id, user)
         self._usernames.put(user.username.casefold(), user.id)
         self._emails.put(user.email.casefold(), user.id)
 
     async def get(self, user_id: UserId) -> User | None:
-        return self._users.get(user_id)
+        return None if self._ended.get(user_id) else self._users.get(user_id)
+
+    async def hold(self, user_id: UserId) -> User | None:
+        return await self.get(user_id)  # there is one writer
 
     async def by_login(self, login: str) -> User | None:
         key = login.casefold()
         user_id = self._usernames.get(key) or self._emails.get(key)
-        return self._users.get(user_id) if user_id else None
+        return await self.get(user_id) if user_id else None
 
     async def replace_password_hash(self, user_id: UserId, old: str, new: str) -> bool:
-        user = self._users.get(user_id)
+        user = await self.get(user_id)
         if user is None or user.password_hash != old:
             return False
         self._users.put(user_id, user.with_password_hash(new))
         return True
+
+    async def end(self, user_id: UserId, at: datetime) -> None:
+        user = await self.get(user_id)
+        if user is not None:
+            self._users.put(user_id, replace(user, username=DELETED_NAME, email="", password_hash=""))
+            self._ended.put(user_id, at)
+            await self.sessions.end_others(user_id, None)
+
+    async def departing(self, ended_before: datetime, limit: int) -> Sequence[UserId]:
+        ended = ((self._ended.get(user.id), user.id) for user in self._users.values())
+        due = [(at, user_id) for at, user_id in ended if at and at < ended_before and not self._departed.get(user_id)]
+        return [user_id for _, user_id in sorted(due)][:limit]
+
+    async def departed(self, user_id: UserId) -> None:
+        self._departed.put(user_id, True)
 
 
 class MemoryMessages(Messages):
@@ -132,7 +159,9 @@ class MemoryMessages(Messages):
         if author is None:
             return replace(stored.message, username=AI_NAME)
         user = await self._users.get(author)
-        return replace(stored.message, username=user.username if user else DELETED_NAME)
+        return replace(
+            stored.message, user_id=author if user else None, username=user.username if user else DELETED_NAME
+        )
 
     async def add(self, message: Message, fingerprint: bytes) -> None:
         if self._places.get((message.room_id, message.seq)):
@@ -249,7 +278,10 @@ class MemoryRooms(Rooms):
         self._memberships.put((room.id, owner.user_id), owner)
 
     async def get(self, room_id: RoomId) -> Room | None:
-        return None if self._deleted.get(room_id) else self._rooms.get(room_id)
+        room = None if self._deleted.get(room_id) else self._rooms.get(room_id)
+        if room is None or room.created_by is None or await self._users.get(room.created_by) is not None:
+            return room
+        return replace(room, created_by=None)
 
     async def door(self, room_id: RoomId, user_id: UserId | None) -> Door | None:
         room = await self.get(room_id)
@@ -301,7 +333,7 @@ class MemoryRooms(Rooms):
         found = [
             membership
             for known in list(self._memberships.values())
-            if known.room_id == room_id and known.active
+            if known.room_id == room_id and known.active and await self._users.get(known.user_id) is not None
             if (membership := await self.membership(room_id, known.user_id))
         ]
         return sorted(found, key=lambda membership: (membership.joined_at, membership.user_id))
@@ -315,6 +347,10 @@ class MemoryRooms(Rooms):
 
     async def save_membership(self, membership: Membership) -> None:
         self._memberships.put((membership.room_id, membership.user_id), membership)
+
+    async def rooms_of(self, user_id: UserId) -> Sequence[RoomId]:
+        known = (known for known in self._memberships.values() if known.user_id == user_id and known.active)
+        return sorted(membership.room_id for membership in known if not self._deleted.get(membership.room_id))
 
     async def add_entry(self, entry: LogEntry) -> None:
         self._entries.put((entry.room_id, entry.seq), entry)
@@ -388,6 +424,11 @@ class MemoryReplies(Replies):
     async def unfinished_in(self, *room_ids: RoomId) -> Sequence[Reply]:
         replies = (leased.reply for leased in self._replies.values())
         found = [reply for reply in replies if reply.room_id in room_ids and not reply.final]
+        return sorted(found, key=_age)
+
+    async def unfinished_for(self, user_id: UserId) -> Sequence[Reply]:
+        replies = (leased.reply for leased in self._replies.values())
+        found = [reply for reply in replies if reply.asked_by == user_id and not reply.final]
         return sorted(found, key=_age)
 
     def _is_due(self, leased: _Leased, queued_for: float = 0.0) -> bool:
@@ -480,7 +521,7 @@ class MemoryReplies(Replies):
 
 class MemoryTransaction(Transaction):
     def __init__(self, tables: _Tables, monotonic: Callable[[], float]) -> None:
-        self._users = MemoryUsers(tables)
+        self._users = MemoryUsers(tables, monotonic)
         self._messages = MemoryMessages(tables, self._users)
         self._rooms = MemoryRooms(tables, self._users, self._messages)
         self._replies = MemoryReplies(tables, monotonic)
@@ -501,8 +542,12 @@ class MemoryTransaction(Transaction):
     def replies(self) -> Replies:
         return self._replies
 
+    @property
+    def sessions(self) -> Sessions:
+        return self._users.sessions
+
     async def commit(self) -> None:
-        for repository in (self._users, self._messages, self._rooms, self._replies):
+        for repository in (self._users, self._users.sessions, self._messages, self._rooms, self._replies):
             for table in repository.changed:
                 table.commit()
 

@@ -92,11 +92,14 @@ def violated(error: exc.IntegrityError) -> str:
     return _BY_COLUMNS.get(columns, "")
 
 
-def account_is_gone(error: exc.IntegrityError) -> bool:
-    """Whether this was refused for want of the row in ``users`` that it points at."""
+def points_nowhere(error: exc.IntegrityError, table: str) -> bool:
+    """Whether this was refused for want of the row in this table that it points at.
+
+    SQLite never says which foreign key it was: to be asked where there is one alone.
+    """
     name = violated(error)
     if name:
-        return name.startswith("fk_") and name.endswith("_users")
+        return name.startswith("fk_") and name.endswith(f"_{table}")
     return str(error.orig) == "FOREIGN KEY constraint failed"
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from adapters.sql.tables import memberships, users
+from adapters.sql.tables import memberships, rooms, users
 from chat_core.domain.ids import RoomId, UserId
 from chat_core.domain.room import Membership, Role, Standing
 
@@ -18,8 +18,14 @@ _SELECT = sa.select(memberships.c.room_id, memberships.c.user_id, *MEMBER_COLUMN
     users, users.c.id == memberships.c.user_id
 )
 GET = _SELECT.where(_ROOM, _USER)
-ACTIVE = _SELECT.where(_ROOM, memberships.c.standing == "active").order_by(
+ACTIVE = _SELECT.where(_ROOM, memberships.c.standing == "active", users.c.ended_at.is_(None)).order_by(
     memberships.c.joined_at, memberships.c.user_id
+)
+ROOMS_OF = (
+    sa.select(memberships.c.room_id)
+    .join(rooms, rooms.c.id == memberships.c.room_id)
+    .where(_USER, memberships.c.standing == "active", rooms.c.deleted_at.is_(None))
+    .order_by(memberships.c.room_id)
 )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from adapters.sql.failures import account_is_gone, violated
+from adapters.sql.failures import violated
 from adapters.sql.statements import SqlStatements
 from adapters.sql.tables import messages, users
 from chat_core.domain.ids import MessageId, RoomId, UserId
@@ -14,12 +14,14 @@ from chat_core.domain.message import AI_NAME, DELETED_NAME, Message, MessageKind
 from chat_core.errors import NotAuthenticated
 from chat_core.ports.storage import DuplicateMessage, MessagePage, Messages, StoredSend
 
+#: Nobody's, where the account was ended; its name is that of a deleted user by then.
+_AUTHOR = sa.case((users.c.ended_at.is_(None), messages.c.user_id)).label("user_id")
 _FIELDS = (
     messages.c.id,
     messages.c.m_id,
     messages.c.seq,
     messages.c.content,
-    messages.c.user_id,
+    _AUTHOR,
     messages.c.room_id,
     messages.c.message_type,
     messages.c.created_at,
@@ -33,7 +35,17 @@ MESSAGES_NAMED = messages.outerjoin(users, users.c.id == messages.c.user_id)
 _SELECT = sa.select(*MESSAGE_COLUMNS).select_from(MESSAGES_NAMED)
 _IN_ROOM = messages.c.room_id == sa.bindparam("of_room", type_=sa.Uuid)
 
-_ADD = sa.insert(messages)
+# Of the AI, and of somebody whose account was not ended: the row of one that was is still there to point at.
+_ADD = sa.insert(messages).from_select(
+    [column.name for column in messages.columns],
+    sa.select(*(sa.bindparam(f"new_{column.name}", type_=column.type) for column in messages.columns)).where(
+        sa.or_(
+            sa.bindparam("new_user_id", type_=messages.c.user_id.type).is_(None),
+            sa.exists().where(users.c.id == sa.bindparam("new_user_id"), users.c.ended_at.is_(None)),
+        )
+    ),
+    include_defaults=False,
+)
 _GET = _SELECT.where(messages.c.id == sa.bindparam("of_message"))
 _SENT = _SELECT.add_columns(messages.c.fingerprint).where(
     _IN_ROOM, messages.c.user_id == sa.bindparam("of_user"), messages.c.m_id == sa.bindparam("key")
@@ -100,29 +112,29 @@ class SqlMessages(Messages):
 
     async def add(self, message: Message, fingerprint: bytes) -> None:
         try:
-            await self._statements.run(
+            added = await self._statements.run(
                 _ADD,
                 {
-                    "id": message.id,
-                    "m_id": message.m_id,
-                    "room_id": message.room_id,
-                    "seq": message.seq,
-                    "user_id": message.user_id,
-                    "message_type": message.kind.value,
-                    "content": message.content,
-                    "fingerprint": fingerprint,
-                    "created_at": message.created_at,
-                    "reply_to": message.reply_to,
-                    "edited_at": message.edited_at,
-                    "status": message.status.value,
+                    "new_id": message.id,
+                    "new_m_id": message.m_id,
+                    "new_room_id": message.room_id,
+                    "new_seq": message.seq,
+                    "new_user_id": message.user_id,
+                    "new_message_type": message.kind.value,
+                    "new_content": message.content,
+                    "new_fingerprint": fingerprint,
+                    "new_created_at": message.created_at,
+                    "new_reply_to": message.reply_to,
+                    "new_edited_at": message.edited_at,
+                    "new_status": message.status.value,
                 },
             )
         except exc.IntegrityError as error:
             if violated(error) == "uq_messages_room_id_user_id_m_id":
                 raise DuplicateMessage from error
-            if message.user_id is not None and account_is_gone(error):
-                raise NotAuthenticated from error
             raise
+        if not added:
+            raise NotAuthenticated
 
     async def get(self, message_id: MessageId) -> Message | None:
         row = await self._statements.row(_GET, {"of_message": message_id})

@@ -11,7 +11,7 @@ from adapters.sql.clock import database_now_ms
 from adapters.sql.failures import violated
 from adapters.sql.statements import SqlStatements
 from adapters.sql.tables import UNFINISHED, attempts, replies, reply_parts
-from chat_core.domain.ids import MessageId, ReplyId, RoomId
+from chat_core.domain.ids import MessageId, ReplyId, RoomId, UserId
 from chat_core.domain.reply import Attempt, Cuts, Part, Place, Reply, ReplyStatus
 from chat_core.errors import Contention
 from chat_core.ports.storage import Replies
@@ -57,6 +57,11 @@ _NEWEST = (
 _UNFINISHED = (
     sa.select(*_COLUMNS)
     .where(replies.c.room_id.in_(sa.bindparam("of_rooms", expanding=True)), UNFINISHED)
+    .order_by(replies.c.created_at, replies.c.id)
+)
+_UNFINISHED_FOR = (
+    sa.select(*_COLUMNS)
+    .where(replies.c.asked_by == sa.bindparam("of_user"), UNFINISHED)
     .order_by(replies.c.created_at, replies.c.id)
 )
 _DUE = (
@@ -236,6 +241,9 @@ class SqlReplies(Replies):
 
     async def unfinished_in(self, *room_ids: RoomId) -> Sequence[Reply]:
         return [reply_of(row) for row in await self._statements.rows(_UNFINISHED, {"of_rooms": room_ids})]
+
+    async def unfinished_for(self, user_id: UserId) -> Sequence[Reply]:
+        return [reply_of(row) for row in await self._statements.rows(_UNFINISHED_FOR, {"of_user": user_id})]
 
     async def claim(self, reply_id: ReplyId, lease: float) -> Reply | None:
         return await self._one(_CLAIM, {"of_reply": reply_id, "lease_ms": _lease_ms(lease)})

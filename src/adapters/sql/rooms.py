@@ -5,11 +5,9 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql
 
 from adapters.sql import members
-from adapters.sql.failures import account_is_gone
 from adapters.sql.log import RoomLog
 from adapters.sql.members import MEMBER_COLUMNS, membership_of, membership_values
 from adapters.sql.room_list import RoomList, cursor_of
@@ -41,6 +39,8 @@ _HERE = sa.and_(rooms.c.id == sa.bindparam("of_room"), rooms.c.deleted_at.is_(No
 _OF_USER = sa.bindparam("of_user", type_=sa.Uuid)
 
 _ADD = sa.insert(rooms)
+# Held until the end, as by a foreign key: an account that is ended meanwhile has to find its room.
+_OWNER = sa.select(users.c.id).where(users.c.id == _OF_USER, users.c.ended_at.is_(None)).with_for_update(read=True)
 _ADD_MEMBER = sa.insert(memberships)
 _ADD_ENTRY = sa.insert(log_entries)
 _GET = sa.select(*_COLUMNS).where(_HERE)
@@ -192,13 +192,10 @@ class SqlRooms(Rooms):
             "message_count": room.message_count,
             "last_activity_at": room.last_activity_at,
         }
-        try:
-            await self._statements.run(_ADD, fixed | _changeable(room))
-            await self._statements.run(_ADD_MEMBER, membership_values(owner))
-        except exc.IntegrityError as error:
-            if account_is_gone(error):
-                raise NotAuthenticated from error
-            raise
+        if await self._statements.row(_OWNER, {"of_user": owner.user_id}) is None:
+            raise NotAuthenticated
+        await self._statements.run(_ADD, fixed | _changeable(room))
+        await self._statements.run(_ADD_MEMBER, membership_values(owner))
 
     async def get(self, room_id: RoomId) -> Room | None:
         row = await self._statements.row(_GET, {"of_room": room_id})
@@ -254,6 +251,9 @@ class SqlRooms(Rooms):
 
     async def save_membership(self, membership: Membership) -> None:
         await self._statements.run(members.UPSERT[self._statements.dialect], membership_values(membership))
+
+    async def rooms_of(self, user_id: UserId) -> Sequence[RoomId]:
+        return [row.room_id for row in await self._statements.rows(members.ROOMS_OF, {"of_user": user_id})]
 
     async def add_entry(self, entry: LogEntry) -> None:
         await self._statements.run(

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
 #: The revision of ``migrations/`` that these tables are: what a database must be at to be served.
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 
 metadata = sa.MetaData()
 
@@ -68,10 +68,61 @@ users = sa.Table(
     sa.Column("email_key", sa.Text, nullable=False),
     sa.Column("password_hash", sa.Text, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
+    # The row of an account that was ended stays: its name is taken for ever, and messages and the log point at it.
+    sa.Column("ended_at", UtcDateTime),
+    # As ``ended_at``, until it is known to be in no room any more.
+    sa.Column("departing_since", UtcDateTime),
     sa.PrimaryKeyConstraint("id", name="pk_users"),
     sa.UniqueConstraint("username_key", name="uq_users_username_key"),
     sa.UniqueConstraint("email_key", name="uq_users_email_key"),
 )
+_DEPARTING = sa.text("departing_since IS NOT NULL")
+sa.Index("ix_users_departing", users.c.departing_since, postgresql_where=_DEPARTING, sqlite_where=_DEPARTING)
+
+# Of tokens and tickets there are digests alone.
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("id", Id, nullable=False),
+    sa.Column("user_id", Id, nullable=False),
+    sa.Column("user_agent", sa.Text),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("last_used_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=False),
+    sa.PrimaryKeyConstraint("id", name="pk_sessions"),
+    sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_sessions_user_id_users", ondelete="CASCADE"),
+)
+sa.Index("ix_sessions_user_id", sessions.c.user_id)
+sa.Index("ix_sessions_expires_at", sessions.c.expires_at)
+
+# Spent ones stay as long as their session: one that comes again tells that it was stolen.
+refresh_tokens = sa.Table(
+    "refresh_tokens",
+    metadata,
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.Column("session_id", Id, nullable=False),
+    sa.Column("spent_at", UtcDateTime),
+    sa.PrimaryKeyConstraint("digest", name="pk_refresh_tokens"),
+    sa.ForeignKeyConstraint(
+        ["session_id"], ["sessions.id"], name="fk_refresh_tokens_session_id_sessions", ondelete="CASCADE"
+    ),
+)
+sa.Index("ix_refresh_tokens_session_id", refresh_tokens.c.session_id)
+
+ws_tickets = sa.Table(
+    "ws_tickets",
+    metadata,
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.Column("session_id", Id, nullable=False),
+    # Milliseconds since 1970 by the database's own clock (``database_now_ms``).
+    sa.Column("expires_ms", sa.BigInteger, nullable=False),
+    sa.PrimaryKeyConstraint("digest", name="pk_ws_tickets"),
+    sa.ForeignKeyConstraint(
+        ["session_id"], ["sessions.id"], name="fk_ws_tickets_session_id_sessions", ondelete="CASCADE"
+    ),
+)
+sa.Index("ix_ws_tickets_session_id", ws_tickets.c.session_id)
+sa.Index("ix_ws_tickets_expires_ms", ws_tickets.c.expires_ms)
 
 rooms = sa.Table(
     "rooms",

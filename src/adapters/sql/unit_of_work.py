@@ -9,6 +9,7 @@ from adapters.sql.engine import Database
 from adapters.sql.messages import SqlMessages
 from adapters.sql.replies import SqlReplies
 from adapters.sql.rooms import SqlRooms
+from adapters.sql.sessions import SqlSessions
 from adapters.sql.statements import SqlStatements
 from adapters.sql.users import SqlUsers
 from chat_core.ports.storage import Transaction, UnitOfWork
@@ -23,6 +24,7 @@ class SqlTransaction(Transaction):
         self._rooms = SqlRooms(statements)
         self._messages = SqlMessages(statements)
         self._replies = SqlReplies(statements)
+        self._sessions = SqlSessions(statements)
 
     @property
     def users(self) -> SqlUsers:
@@ -39,6 +41,10 @@ class SqlTransaction(Transaction):
     @property
     def replies(self) -> SqlReplies:
         return self._replies
+
+    @property
+    def sessions(self) -> SqlSessions:
+        return self._sessions
 
     async def commit(self) -> None:
         await self._statements.commit()

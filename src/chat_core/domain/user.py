@@ -52,9 +52,21 @@ def check_sign_up(username: str, email: str, password: str) -> None:
         faults.append(Fault("/username", "is reserved"))
     if len(email) > EMAIL_MAX or not re.fullmatch(EMAIL_PATTERN, email) or not is_unicode(email):
         faults.append(Fault("/email", "must be an e-mail address"))
-    if not PASSWORD_MIN <= len(password) <= PASSWORD_MAX:
-        faults.append(Fault("/password", f"must have {PASSWORD_MIN} to {PASSWORD_MAX} characters"))
-    elif "\x00" in password or not is_unicode(password):
-        faults.append(Fault("/password", "must be Unicode text without a NUL character"))
+    faults += _password_faults("/password", password)
     if faults:
         raise Invalid(faults=faults)
+
+
+def check_new_password(password: str) -> None:
+    """Raise ``Invalid`` where it is none that may be chosen."""
+    faults = _password_faults("/new_password", password)
+    if faults:
+        raise Invalid(faults=faults)
+
+
+def _password_faults(pointer: str, password: str) -> list[Fault]:
+    if not PASSWORD_MIN <= len(password) <= PASSWORD_MAX:
+        return [Fault(pointer, f"must have {PASSWORD_MIN} to {PASSWORD_MAX} characters")]
+    if "\x00" in password or not is_unicode(password):
+        return [Fault(pointer, "must be Unicode text without a NUL character")]
+    return []

@@ -6,11 +6,13 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+from uuid import UUID
 
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, UserId
 from chat_core.domain.message import Message
 from chat_core.domain.reply import Attempt, Part, Place, Reply
 from chat_core.domain.room import Door, LogEntry, Membership, Room, RoomEvent
+from chat_core.domain.session import Session
 from chat_core.domain.user import User
 
 
@@ -61,15 +63,36 @@ class Users(Protocol):
 
     @abstractmethod
     async def get(self, user_id: UserId) -> User | None:
-        """The account with this id."""
+        """The account with this id; ``None`` where there is none, or it was ended."""
+
+    @abstractmethod
+    async def hold(self, user_id: UserId) -> User | None:
+        """As ``get``, and until this transaction ends no other one changes, holds or ends the account."""
 
     @abstractmethod
     async def by_login(self, login: str) -> User | None:
-        """The account with this username or e-mail, without regard to case."""
+        """The account with this username or e-mail, without regard to case. None that was ended."""
 
     @abstractmethod
     async def replace_password_hash(self, user_id: UserId, old: str, new: str) -> bool:
         """Store ``new`` where the hash still is ``old``; says whether it was."""
+
+    @abstractmethod
+    async def end(self, user_id: UserId, at: datetime) -> None:
+        """End the account. E-mail and password hash are wiped, and its sessions end.
+
+        Its name stays taken for ever, its e-mail is free again. What it said stays, from nobody: a message's
+        ``user_id`` is ``None`` and its ``username`` that of a deleted user, and a room's ``created_by`` is ``None``. It
+        is in no list of members, and stays a member otherwise until somebody takes it out: see ``departing``.
+        """
+
+    @abstractmethod
+    async def departing(self, ended_before: datetime, limit: int) -> Sequence[UserId]:
+        """Up to ``limit`` accounts that were ended before then and have not ``departed``."""
+
+    @abstractmethod
+    async def departed(self, user_id: UserId) -> None:
+        """Note that an account that was ended is in no room any more."""
 
 
 class Rooms(Protocol):
@@ -111,7 +134,7 @@ class Rooms(Protocol):
 
     @abstractmethod
     async def members(self, room_id: RoomId) -> Sequence[Membership]:
-        """The active members, longest-standing first."""
+        """The active members whose accounts were not ended, longest-standing first."""
 
     @abstractmethod
     async def membership(self, room_id: RoomId, user_id: UserId) -> Membership | None:
@@ -120,6 +143,10 @@ class Rooms(Protocol):
     @abstractmethod
     async def save_membership(self, membership: Membership) -> None:
         """Store how somebody stands to a room, new or changed."""
+
+    @abstractmethod
+    async def rooms_of(self, user_id: UserId) -> Sequence[RoomId]:
+        """The rooms in which this person is an active member, also after the account was ended; no deleted ones."""
 
     @abstractmethod
     async def add_entry(self, entry: LogEntry) -> None:
@@ -205,6 +232,10 @@ class Replies(Protocol):
         """These rooms' replies that are queued or running, oldest first."""
 
     @abstractmethod
+    async def unfinished_for(self, user_id: UserId) -> Sequence[Reply]:
+        """The replies that this person asked for and that are queued or running, oldest first."""
+
+    @abstractmethod
     async def claim(self, reply_id: ReplyId, lease: float) -> Reply | None:
         """Take the reply, where it is queued, or running on a lease that is over: of any number that try, one does.
 
@@ -276,6 +307,86 @@ class Replies(Protocol):
         that is over."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOf:
+    """A session and whose it is."""
+
+    session: Session
+    user: User
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presented:
+    """The session that a refresh token belongs to, whose it is, and since when the token is spent."""
+
+    session: Session
+    user: User
+    spent_at: datetime | None
+
+
+class Sessions(Protocol):
+    """Sessions, their refresh tokens and the tickets of both. Of tokens and tickets it knows digests alone.
+
+    A session that was ended is not there any more; one that has expired is, until it is tidied away.
+    """
+
+    @abstractmethod
+    async def add(self, session: Session, refresh: bytes) -> None:
+        """Store a new session with its first refresh token. Raises ``NotAuthenticated`` where there is no account."""
+
+    @abstractmethod
+    async def get(self, session_id: UUID) -> SessionOf | None:
+        """The session with this id, also an expired one; ``None`` where it, or its account, was ended."""
+
+    @abstractmethod
+    async def of_user(self, user_id: UserId) -> Sequence[Session]:
+        """The person's sessions, expired ones included, last used first."""
+
+    @abstractmethod
+    async def present(self, refresh: bytes) -> Presented | None:
+        """What this refresh token stands for; ``None`` where it was never issued, or its session was ended.
+
+        Until this transaction ends no other one sees it or changes the session: of any number that present the same
+        token to ``rotate`` it, one finds it unspent.
+        """
+
+    @abstractmethod
+    async def rotate(self, session: Session, spent: bytes, refresh: bytes) -> None:
+        """Store when the session was last used, that a token is spent since then, and the one in its stead."""
+
+    @abstractmethod
+    async def end(self, session_id: UUID, user_id: UserId) -> bool:
+        """End this session of this person's, with its tokens and tickets; says whether there was one."""
+
+    @abstractmethod
+    async def end_others(self, user_id: UserId, but: UUID | None) -> None:
+        """End all sessions of this person's but one."""
+
+    @abstractmethod
+    async def alive(self, session_ids: Sequence[UUID]) -> set[UUID]:
+        """Those of these sessions that were not ended and have not expired, and whose accounts were not ended.
+
+        In one statement, and for thousands at once: each process asks twice a second for all its open streams.
+        """
+
+    @abstractmethod
+    async def add_ticket(self, ticket: bytes, session_id: UUID, seconds: float) -> None:
+        """Store a ticket for ``seconds``, by the storage's clock. Raises ``NotAuthenticated`` where the session is
+        gone."""
+
+    @abstractmethod
+    async def take_ticket(self, ticket: bytes) -> UUID | None:
+        """The session that this ticket is for, and never again: of any number that take it, one gets it.
+
+        ``None`` where it is unknown, was taken, or has expired.
+        """
+
+    @abstractmethod
+    async def tidy(self, at: datetime, limit: int) -> None:
+        """Forget up to ``limit`` sessions that have expired at this moment, and as many expired tickets. Leaves those
+        alone that another transaction is at work on."""
+
+
 class Transaction(Protocol):
     """One transaction. What is not committed is undone when it is left."""
 
@@ -294,6 +405,10 @@ class Transaction(Protocol):
     @property
     @abstractmethod
     def replies(self) -> Replies: ...
+
+    @property
+    @abstractmethod
+    def sessions(self) -> Sessions: ...
 
     @abstractmethod
     async def commit(self) -> None:

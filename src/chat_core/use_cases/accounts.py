@@ -1,16 +1,21 @@
-"""Signing up, logging in, and knowing who asks."""
+"""Signing up, logging in, and the account's own affairs."""
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from chat_core.domain.ids import UserId, utc_now, uuid7
-from chat_core.domain.user import PASSWORD_MAX, Actor, User, check_sign_up
-from chat_core.errors import NotAuthenticated, WrongCredentials
+from chat_core.domain.session import Session, digest, new_secret, tidy_user_agent
+from chat_core.domain.user import PASSWORD_MAX, Actor, User, check_new_password, check_sign_up
+from chat_core.errors import NotAuthenticated, WrongCredentials, WrongPassword
 from chat_core.ports.security import AccessToken, Claims, Passwords, Tokens
 from chat_core.ports.storage import UnitOfWork
+from chat_core.use_cases.authentication import RecentSessions
 from chat_core.use_cases.transactions import again_on_contention
+
+#: So many expired sessions, and tickets, are forgotten at a time, by whoever begins a session or takes a ticket.
+TIDIED = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +47,12 @@ class SignUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedIn:
-    """A session that has just begun."""
+    """A session that has begun or goes on: an access token, and the refresh token to get the next one with."""
 
     user: User
+    session: Session
     token: AccessToken
+    refresh_token: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,62 +62,90 @@ class LogIn:
     uow: UnitOfWork
     passwords: Passwords
     tokens: Tokens
+    now: Callable[[], datetime] = utc_now
 
-    async def __call__(self, *, login: str, password: str) -> LoggedIn:
-        user = None
-        if "\x00" not in login:
-            async with self.uow.read() as tx:
-                user = await tx.users.by_login(login)
-        verdict = await self.passwords.verify(password[: PASSWORD_MAX + 1], user.password_hash if user else None)
-        if user is None or not verdict.right:
-            raise WrongCredentials
-        if verdict.new_hash:
-            await self._store(user, verdict.new_hash)
-        return LoggedIn(user=user, token=self.tokens.issue(Claims(user_id=user.id, session_id=uuid7())))
+    async def __call__(self, *, login: str, password: str, user_agent: str | None = None) -> LoggedIn:
+        while True:
+            user = None
+            if "\x00" not in login:
+                async with self.uow.read() as tx:
+                    user = await tx.users.by_login(login)
+            verdict = await self.passwords.verify(password[: PASSWORD_MAX + 1], user.password_hash if user else None)
+            if user is None or not verdict.right:
+                raise WrongCredentials
+            at = self.now()
+            session = Session(
+                id=uuid7(),
+                user_id=user.id,
+                user_agent=tidy_user_agent(user_agent),
+                created_at=at,
+                last_used_at=at,
+            )
+            refresh_token = new_secret()
+            if await self._store(user, session, digest(refresh_token), verdict.new_hash):
+                break
+            # The password was changed, or hashed anew, while this one was worked on: it is tried against the new hash.
+        token = self.tokens.issue(Claims(user_id=user.id, session_id=session.id))
+        return LoggedIn(user=user, session=session, token=token, refresh_token=refresh_token)
 
     @again_on_contention
-    async def _store(self, user: User, new_hash: str) -> None:
+    async def _store(self, user: User, session: Session, refresh: bytes, new_hash: str | None) -> bool:
+        """Says whether the password is still the one that was found to be right."""
         async with self.uow() as tx:
-            if await tx.users.replace_password_hash(user.id, user.password_hash, new_hash):
-                await tx.commit()
-
-
-class RecentUsers:
-    """Accounts that were found within the last second: what ends an account or a session takes hold within that."""
-
-    def __init__(self, seconds: float = 1.0, most: int = 10_000, monotonic: Callable[[], float] = time.monotonic):
-        self._seconds, self._most, self._monotonic = seconds, most, monotonic
-        self._found: dict[UserId, tuple[float, User]] = {}
-
-    def get(self, user_id: UserId) -> User | None:
-        until, user = self._found.get(user_id, (0.0, None))
-        return user if self._monotonic() < until else None
-
-    def put(self, user: User) -> None:
-        if len(self._found) >= self._most:
-            self._found.clear()
-        self._found[user.id] = (self._monotonic() + self._seconds, user)
+            # Held, so that a change of password meets this session among those that it ends, or this one the change.
+            held = await tx.users.hold(user.id)
+            if held is None or held.password_hash != user.password_hash:
+                return False
+            if new_hash:
+                await tx.users.replace_password_hash(user.id, user.password_hash, new_hash)
+            await tx.sessions.add(session, refresh)
+            await tx.sessions.tidy(session.created_at, TIDIED)
+            await tx.commit()
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Authenticate:
-    """Whose token this is. Raises ``NotAuthenticated``, one error for all causes."""
+class CheckPassword:
+    """Ask somebody who is logged in for their password once more. Raises ``WrongPassword``, ``NotAuthenticated``."""
 
     uow: UnitOfWork
-    tokens: Tokens
-    recent: RecentUsers = field(default_factory=RecentUsers)
+    passwords: Passwords
 
-    async def __call__(self, token: str) -> Actor:
-        user = await self.account(self.tokens.read(token).user_id)
-        return Actor(user_id=user.id, username=user.username)
-
-    async def account(self, user_id: UserId) -> User:
-        """The account, as it is or was within the last second."""
-        user = self.recent.get(user_id)
+    async def __call__(self, *, user_id: UserId, password: str) -> User:
+        """The account, with the hash that the password fits."""
+        async with self.uow.read() as tx:
+            user = await tx.users.get(user_id)
         if user is None:
-            async with self.uow.read() as tx:
-                user = await tx.users.get(user_id)
-            if user is None:
-                raise NotAuthenticated
-            self.recent.put(user)
+            raise NotAuthenticated
+        if not (await self.passwords.verify(password[: PASSWORD_MAX + 1], user.password_hash)).right:
+            raise WrongPassword
         return user
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangePassword:
+    """Set a new password; all sessions but the one that asks end. Raises ``Invalid``, ``WrongPassword``."""
+
+    uow: UnitOfWork
+    passwords: Passwords
+    check: CheckPassword
+    recent: RecentSessions
+
+    async def __call__(self, *, actor: Actor, current_password: str, new_password: str) -> None:
+        check_new_password(new_password)
+        new_hash = None
+        while True:
+            user = await self.check(user_id=actor.user_id, password=current_password)
+            new_hash = new_hash or await self.passwords.hash(new_password)
+            if await self._store(user, new_hash, actor.session_id):
+                break
+        self.recent.forget_account(actor.user_id)
+
+    @again_on_contention
+    async def _store(self, user: User, new_hash: str, session_id: UUID | None) -> bool:
+        async with self.uow() as tx:
+            if not await tx.users.replace_password_hash(user.id, user.password_hash, new_hash):
+                return False
+            await tx.sessions.end_others(user.id, session_id)
+            await tx.commit()
+        return True

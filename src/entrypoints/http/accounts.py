@@ -1,14 +1,33 @@
-"""``/auth``: accounts and log-in."""
+"""``/auth``: accounts, log-in and sessions."""
 
-from litestar import Router, get, post
+from typing import Any
+
+from litestar import Request, Router, delete, get, post
 from litestar.params import JSONBody
 
 from chat_core.domain.user import Actor
-from chat_core.use_cases.accounts import Authenticate, LogIn, SignUp
+from chat_core.use_cases.accounts import ChangePassword, LogIn, SignUp
+from chat_core.use_cases.authentication import Authenticate
+from chat_core.use_cases.departures import EndAccount
+from chat_core.use_cases.sessions import EndSession, IssueTicket, ListSessions, LogOut, Refresh
 from entrypoints.http.auth import signed_in
 from entrypoints.http.injection import Use
 from entrypoints.http.openapi import SECURED, refusals
-from entrypoints.http.schemas import LoggedInOut, LogInIn, SignedUpOut, SignUpIn, UserData, UserOut
+from entrypoints.http.parameters import Id, session_of
+from entrypoints.http.schemas import (
+    ChangePasswordIn,
+    EndAccountIn,
+    LoggedInOut,
+    LogInIn,
+    RefreshIn,
+    SessionOut,
+    SessionsOut,
+    SignedUpOut,
+    SignUpIn,
+    TicketOut,
+    UserData,
+    UserOut,
+)
 
 
 @post("/signup", responses=refusals(409), summary="Sign up")
@@ -19,21 +38,97 @@ async def sign_up(data: JSONBody[SignUpIn], sign_up: Use[SignUp]) -> SignedUpOut
 
 
 @post("/login", status_code=200, responses=refusals(401), summary="Log in")
-async def log_in(data: JSONBody[LogInIn], log_in: Use[LogIn]) -> LoggedInOut:
+async def log_in(data: JSONBody[LogInIn], request: Request[Any, Any, Any], log_in: Use[LogIn]) -> LoggedInOut:
     """Begin a session, by username or e-mail."""
-    begun = await log_in(login=data.username, password=data.password)
-    return LoggedInOut(
-        access_token=begun.token.text,
-        token_type="bearer",  # noqa: S106 - the scheme's name
-        expires_in=begun.token.expires_in,
-        user=UserOut.of(begun.user),
-    )
+    agent = request.headers.get("user-agent")
+    return LoggedInOut.of(await log_in(login=data.username, password=data.password, user_agent=agent))
+
+
+@post("/refresh", status_code=200, responses=refusals(401, 409), summary="Go on with a session")
+async def refresh(data: JSONBody[RefreshIn], refresh: Use[Refresh]) -> LoggedInOut:
+    """A new access token, and a new refresh token in the place of the one that is given, which is spent by this.
+
+    Used again within 10 seconds, a spent token is refused with 409 `refresh-raced`, and nothing changes: another
+    request of the same client has the new one. Used again later it is taken for stolen, and the whole session ends. A
+    session that is not refreshed for 14 days ends, and every one 30 days after its log-in.
+    """
+    return LoggedInOut.of(await refresh(refresh_token=data.refresh_token))
 
 
 @get("/me", guards=[signed_in], security=SECURED, summary="Who am I")
 async def me(actor: Use[Actor], authenticate: Use[Authenticate]) -> UserOut:
     """The caller's own account."""
-    return UserOut.of(await authenticate.account(actor.user_id))
+    return UserOut.of(await authenticate.account(actor.session_id))
 
 
-router = Router("/auth", route_handlers=[sign_up, log_in, me], tags=["Accounts"])
+@delete("/me", guards=[signed_in], security=SECURED, responses=refusals(403), summary="End the account")
+async def end_account(data: JSONBody[EndAccountIn], actor: Use[Actor], end_account: Use[EndAccount]) -> None:
+    """For ever. Messages stay, from a `Deleted user` with a `user_id` of null; the name is never given again, rooms
+    pass to their longest-standing member or end, running replies stop. A wrong password is a 403 `wrong-password`.
+    """
+    await end_account(actor=actor, password=data.password)
+
+
+@post("/logout", status_code=204, guards=[signed_in], security=SECURED, summary="Log out")
+async def log_out(actor: Use[Actor], log_out: Use[LogOut]) -> None:
+    """End this session: its tokens are dead everywhere within a second."""
+    await log_out(actor=actor)
+
+
+@post(
+    "/password",
+    status_code=204,
+    guards=[signed_in],
+    security=SECURED,
+    responses=refusals(403),
+    summary="Change the password",
+)
+async def change_password(
+    data: JSONBody[ChangePasswordIn], actor: Use[Actor], change_password: Use[ChangePassword]
+) -> None:
+    """All other sessions end. A wrong current password is a 403 `wrong-password`: this session goes on."""
+    await change_password(actor=actor, current_password=data.current_password, new_password=data.new_password)
+
+
+@get("/sessions", guards=[signed_in], security=SECURED, summary="List sessions")
+async def list_sessions(actor: Use[Actor], list_sessions: Use[ListSessions]) -> SessionsOut:
+    """The caller's live sessions, last used first."""
+    found = await list_sessions(actor=actor)
+    return SessionsOut(sessions=[SessionOut.of(session, actor.session_id) for session in found])
+
+
+@delete(
+    "/sessions/{session_id:str}",
+    guards=[signed_in],
+    security=SECURED,
+    responses=refusals(404),
+    summary="End a session",
+)
+async def end_session(session_id: Id, actor: Use[Actor], end_session: Use[EndSession]) -> None:
+    """One of the caller's own: its tokens are dead everywhere within a second."""
+    await end_session(actor=actor, session_id=session_of(session_id))
+
+
+@post("/ws-ticket", status_code=200, guards=[signed_in], security=SECURED, summary="A ticket for a WebSocket")
+async def issue_ticket(actor: Use[Actor], issue_ticket: Use[IssueTicket]) -> TicketOut:
+    """For browsers, which cannot send a token with a WebSocket's handshake: good once, within 30 seconds."""
+    ticket = await issue_ticket(actor=actor)
+    return TicketOut(ticket=ticket.text, expires_in=ticket.expires_in)
+
+
+router = Router(
+    "/auth",
+    route_handlers=[
+        sign_up,
+        log_in,
+        refresh,
+        log_out,
+        me,
+        end_account,
+        change_password,
+        list_sessions,
+        end_session,
+        issue_ticket,
+    ],
+    tags=["Accounts"],
+)

@@ -9,7 +9,7 @@ from litestar.handlers import BaseRouteHandler
 
 from chat_core.domain.user import Actor
 from chat_core.errors import NotAuthenticated
-from chat_core.use_cases.accounts import Authenticate
+from chat_core.use_cases.authentication import Authenticate
 
 
 def bearer_of(headers: Iterable[tuple[bytes, bytes]]) -> str:

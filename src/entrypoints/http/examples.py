@@ -73,16 +73,36 @@ _reply: dict[str, Any] = {
 }
 _member: dict[str, Any] = {"user_id": _USER_ID, "username": "ada", "role": "owner", "joined_at": _AT}
 
+_session: dict[str, Any] = {
+    "id": "019a3c1e-7e00-7abc-8000-000000000007",
+    "created_at": _AT,
+    "last_used_at": _LATER,
+    "user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0",
+    "current": True,
+}
+_refresh = "vDdEUO3mDyD1w0b9XoLAq7vrpCVwBLGnEKtq1ahUMWg"
+
 EXAMPLES: dict[str, dict[str, Any]] = {
     "SignUpIn": {"username": "ada", "email": "ada@example.com", "password": "correct horse battery"},
     "LogInIn": {"username": "ada", "password": "correct horse battery"},
+    "RefreshIn": {"refresh_token": _refresh},
+    "ChangePasswordIn": {"current_password": "correct horse battery", "new_password": "staple of the battery"},
+    "EndAccountIn": {"password": "correct horse battery"},
     "CreateRoomIn": {"name": "Engines", "description": "On analytical machines"},
     "UpdateRoomIn": {"name": "Engines", "ai": {"mode": "mention"}},
     "AddMemberIn": {"username": "grace"},
     "SendIn": {"content": "What can the engine do?", "m_id": "first-1"},
     "EditMessageIn": {"content": "What can the Analytical Engine do?"},
     "SignedUpOut": {"message": "User created successfully", "data": {"user": _user}},
-    "LoggedInOut": {"access_token": "eyJhbGciOi...", "token_type": "bearer", "expires_in": 1800, "user": _user},
+    "LoggedInOut": {
+        "access_token": "eyJhbGciOi...",
+        "token_type": "bearer",
+        "expires_in": 1800,
+        "refresh_token": _refresh,
+        "user": _user,
+    },
+    "SessionsOut": {"sessions": [_session]},
+    "TicketOut": {"ticket": "q2nTlVkzR4hD0m1Jw8yXcPz5eGfU7sBaL3oIvKtYx9M", "expires_in": 30},
     "UserOut": _user,
     "RoomCreatedOut": {"message": "Room created successfully", "data": {"room": _room}},
     "RoomOut": _room,

@@ -46,6 +46,10 @@ def reply_of(text: str) -> ReplyId:
     return ReplyId(_uuid(text))
 
 
+def session_of(text: str) -> UUID:
+    return _uuid(text)
+
+
 def write_cursor(cursor: RoomCursor | None) -> str | None:
     """The cursor as opaque text."""
     if cursor is None:

@@ -12,6 +12,8 @@ from chat_core.domain import reply as replies
 from chat_core.domain import room as rooms
 from chat_core.domain import user as users
 from chat_core.domain.message import Message
+from chat_core.domain.session import Session
+from chat_core.use_cases.accounts import LoggedIn
 
 # --- in ---
 
@@ -28,6 +30,19 @@ class SignUpIn(In):
 
 class LogInIn(In):
     username: Annotated[str, Meta(min_length=1, max_length=users.EMAIL_MAX, description="The username or the e-mail.")]
+    password: Annotated[str, Meta(min_length=1, max_length=users.PASSWORD_MAX)]
+
+
+class RefreshIn(In):
+    refresh_token: Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
+class ChangePasswordIn(In):
+    current_password: Annotated[str, Meta(min_length=1, max_length=users.PASSWORD_MAX)]
+    new_password: Annotated[str, Meta(min_length=users.PASSWORD_MIN, max_length=users.PASSWORD_MAX)]
+
+
+class EndAccountIn(In):
     password: Annotated[str, Meta(min_length=1, max_length=users.PASSWORD_MAX)]
 
 
@@ -115,7 +130,45 @@ class LoggedInOut(Struct, frozen=True):
     access_token: str
     token_type: Literal["bearer"]
     expires_in: Annotated[int, Meta(description="In seconds.")]
+    refresh_token: Annotated[str, Meta(description="Good for one `POST /auth/refresh`, which gives the next one.")]
     user: UserOut
+
+    @classmethod
+    def of(cls, begun: LoggedIn) -> "LoggedInOut":
+        return cls(
+            access_token=begun.token.text,
+            token_type="bearer",  # noqa: S106 - the scheme's name
+            expires_in=begun.token.expires_in,
+            refresh_token=begun.refresh_token,
+            user=UserOut.of(begun.user),
+        )
+
+
+class SessionOut(Struct, frozen=True):
+    id: UUID
+    created_at: datetime
+    last_used_at: Annotated[datetime, Meta(description="Of its last refresh, or of the log-in.")]
+    user_agent: str | None
+    current: Annotated[bool, Meta(description="Whether it is the one that asks.")]
+
+    @classmethod
+    def of(cls, session: Session, current: UUID | None) -> "SessionOut":
+        return cls(
+            id=session.id,
+            created_at=session.created_at,
+            last_used_at=session.last_used_at,
+            user_agent=session.user_agent,
+            current=session.id == current,
+        )
+
+
+class SessionsOut(Struct, frozen=True):
+    sessions: Annotated[Sequence[SessionOut], Meta(description="Last used first.")]
+
+
+class TicketOut(Struct, frozen=True):
+    ticket: Annotated[str, Meta(description="Good once, as the subprotocol `ticket.TICKET` of a WebSocket.")]
+    expires_in: Annotated[int, Meta(description="In seconds.")]
 
 
 class RoomAIOut(Struct, frozen=True):

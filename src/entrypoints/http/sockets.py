@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,11 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from chat_core.domain.user import Actor
 from chat_core.errors import Forbidden, NotAuthenticated, NotFound
-from chat_core.use_cases.accounts import Authenticate
+from chat_core.use_cases.authentication import Authenticate
 from chat_core.use_cases.live.connection import Connection, Ended
 from chat_core.use_cases.live.hub import Hub
 from chat_core.use_cases.messages import SendMessage
+from chat_core.use_cases.sessions import RedeemTicket
 from entrypoints.http.auth import bearer_of
 from entrypoints.http.event_stream import SLOW, OpenStreams
 from entrypoints.http.live_forms import as_frame
@@ -36,13 +37,6 @@ TURN = 100
 #: How long the closing of a socket whose client takes nothing may take, in seconds.
 FAREWELL = 1.0
 
-Redeem = Callable[[str], Awaitable[Actor]]
-
-
-async def no_tickets(ticket: str) -> Actor:
-    """For where no tickets are given out."""
-    raise NotAuthenticated
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sockets:
@@ -54,7 +48,7 @@ class Sockets:
 
     hub: Hub
     authenticate: Authenticate
-    redeem: Redeem
+    redeem: RedeemTicket
     send_message: SendMessage
     open_streams: OpenStreams
     origins: frozenset[str]
@@ -112,7 +106,7 @@ class Sockets:
             return await self.authenticate(bearer_of(scope["headers"]))
         if len(tickets) != 1 or PROTOCOL not in offered:
             raise NotAuthenticated
-        return await self.redeem(tickets[0])
+        return await self.redeem(ticket=tickets[0])
 
     async def _serve(
         self,
