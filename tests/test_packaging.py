@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ("requirements.txt", "requirements-dev.txt")
-DATA = (".css", ".html", ".ico", ".js", ".json", ".mako", ".png", ".svg", ".txt", ".typed")
+DATA = (".css", ".html", ".ico", ".js", ".json", ".mako", ".mjs", ".png", ".svg", ".txt", ".typed")
 # Options by which pip, uv and npm are told where to fetch from, and the files in which they write it down.
 ADDRESS_OPTION = re.compile(
     r"--(extra-|default-)?index(-url)?[ =]\S|--find-links|index-url\s*=|registry\s*=\s*\"?https?:"
@@ -104,8 +104,10 @@ def test_the_wheel_ships_every_source_and_data_file(wheel: list[str]):
 
 def test_the_wheel_carries_the_licences_of_what_it_ships(wheel: list[str]):
     licences = {name.partition("/licenses/")[2] for name in wheel if ".dist-info/licenses/" in name}
-    vendored = ("LICENSE-swagger-ui", "NOTICE-swagger-ui", "LICENSE-redoc")
-    assert licences >= {"LICENSE", *(f"src/entrypoints/http/docs/assets/{name}" for name in vendored)}
+    of_docs = ("LICENSE-swagger-ui", "NOTICE-swagger-ui", "LICENSE-redoc")
+    of_page = ("LICENSE-marked", "LICENSE-dompurify", "LICENSE-dompurify-MPL")
+    assert licences >= {"LICENSE", *(f"src/entrypoints/http/docs/assets/{name}" for name in of_docs)}
+    assert licences >= {f"src/entrypoints/http/page/vendor/{name}" for name in of_page}
 
 
 def test_the_wheel_ships_no_tests_of_the_project(wheel: list[str]):
@@ -155,7 +157,7 @@ def test_no_tracked_file_says_where_to_fetch_packages_from():
         name = path.relative_to(ROOT)
         if path.name in ADDRESS_FILES:
             told.append(f"{name} records addresses")
-        if path == Path(__file__) or "assets" in path.parts:
+        if path == Path(__file__) or {"assets", "vendor"} & set(path.parts):
             continue
         text = path.read_text(encoding="utf-8", errors="ignore")
         told += [f"{name}: {match.group()}" for match in ADDRESS_OPTION.finditer(text)]

@@ -28,7 +28,7 @@ def run(settings: Settings) -> int:
     """Serve until told to end."""
     configure_logs(settings.log_level)
     if sys.stderr.isatty():
-        print(f"{settings.app_name} on http://{settings.host}:{settings.port}  (try /docs)", file=sys.stderr)
+        print(f"{settings.app_name} on http://{settings.host}:{settings.port}  (try /app, or /docs)", file=sys.stderr)
     uvicorn.run(
         "entrypoints.http.asgi:create",
         factory=True,

@@ -19,6 +19,7 @@ from entrypoints.http.auth import actor
 from entrypoints.http.bodies import StrictRequest
 from entrypoints.http.injection import bridge
 from entrypoints.http.openapi import document
+from entrypoints.http.page import routes as page
 from entrypoints.http.request_log import RequestLog
 from entrypoints.http.sockets import Sockets
 from entrypoints.running import drains_first, running
@@ -88,7 +89,7 @@ def create_app(container: Container) -> RequestLog:
                 yield
 
     app = Litestar(
-        [*ROUTES, system.docs_router],
+        [*ROUTES, system.docs_router, page.router],
         dependencies=dependencies,
         lifespan=[lifespan],
         request_class=StrictRequest,

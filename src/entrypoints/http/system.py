@@ -32,7 +32,7 @@ async def welcome(settings: Use[Settings]) -> WelcomeOut:
     return WelcomeOut(
         name=settings.app_name,
         version=VERSION,
-        links={"docs": "/docs", "redoc": "/redoc", "openapi": "/openapi.json", "health": "/health"},
+        links={"app": "/app", "docs": "/docs", "redoc": "/redoc", "openapi": "/openapi.json", "health": "/health"},
     )
 
 
