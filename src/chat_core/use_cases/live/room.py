@@ -108,10 +108,11 @@ class WatchedRoom:
         self._weight = 0
 
     def join(self, subscription: Subscription) -> bool:
-        """Let it be shown what comes, where nothing between is missing; it gets from here what it has not seen."""
+        """Let it be shown what comes, where nothing between is missing; it gets from here what it has not seen, where
+        that is not too much at once."""
         if subscription.cursor < self.read:
             missed = self._since(subscription.cursor)
-            if missed is None:
+            if missed is None or not subscription.connection.has_space_for(missed):
                 return False
             for event in missed:
                 subscription.connection.show(event)
