@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import httpx
-
 from bench.live import Clients, a_room, service
 
 TARGET_KB = 30.0

@@ -215,7 +215,10 @@ def test_the_conversation_goes_as_it_is_shown(service, shims):
 def live_examples() -> list[tuple[str, str, str]]:
     """The clients of live rooms: a file's name, its text, and what it prints."""
     texts = [block.text for block in blocks(README) if block.section == "Live rooms" and block.language == "python"]
-    outputs = {"follow.py": "1 message.created\n2 message.created", "live.py": "...ok1...message.created...ok2..."}
+    outputs = {
+        "follow.py": "1 message.created\n2 message.created",
+        "live.py": "ok 1\n...message.created None\n...message.created None",
+    }
     named = {text.split("\n")[0].removeprefix("# "): text for text in texts}
     assert named.keys() == outputs.keys()
     return [(name, text, outputs[name]) for name, text in named.items()]

@@ -39,7 +39,7 @@ def as_bytes(event: LiveEvent) -> bytes:
 class Viewer:
     """One connection, and what it was shown."""
 
-    def __init__(self, hub: Hub, actor: Actor, encode: Callable[[LiveEvent], bytes] = as_bytes, **limits: int) -> None:
+    def __init__(self, hub: Hub, actor: Actor, encode: Callable[[LiveEvent], bytes] = as_bytes, **limits: Any) -> None:
         self.hub = hub
         self.connection = Connection(actor, encode, **limits)
         self.shown: list[dict[str, Any]] = []
