@@ -131,12 +131,29 @@ async def test_whenever_they_come_they_see_the_log_without_a_hole_and_nothing_tw
             for _ in range(number):
                 await asyncio.sleep(0)
             last = (await held.stored_room(room)).last_seq
-            after = random.randint(0, last)
+            after = random.randint(0, min(last, 179))
             viewers.append((after, await Viewer(hub, ann).opens(room, after)))
 
         await asyncio.gather(writes(), writes(), writes(), *(comes(number * 7) for number in range(60)))
         for after, viewer in viewers:
             assert await viewer.sees(180) == list(range(after + 1, 181))
+
+
+async def test_who_comes_back_is_shown_no_text_that_was_deleted_or_changed_meanwhile(held):
+    ann = await held.person("ann")
+    room = await held.room(ann)
+    with a_hub(held) as hub:
+        there = await Viewer(hub, ann).opens(room)
+        kept, changed, deleted = [(await held.say(ann, room, text)).message for text in ("kept", "old", "secret")]
+        await there.sees(3)
+        where = {"actor": ann, "room_id": room.id}
+        await held.container.edit_message()(**where, message_id=changed.id, content="new")
+        await held.container.delete_message()(**where, message_id=deleted.id)
+        await there.sees(5)
+        back = await Viewer(hub, ann).opens(room, 0)
+        await back.sees(5)
+        texts = [event["data"]["content"] for event in back.shown if event["seq"] is not None]
+        assert texts == [kept.content, "new", "", "new", ""]
 
 
 async def test_without_a_cursor_it_begins_with_what_comes(held):

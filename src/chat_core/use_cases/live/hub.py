@@ -342,7 +342,7 @@ class Hub:
                 if user_id in people and (user_id not in doors or not doors[user_id].is_open):
                     guard.end(Ended.OUT)
         if not room.joined and room.people() <= people:
-            room.begin_at(known)
+            room.begin_at(max(known, room.read))
 
     async def _catch_up(self, subscription: Subscription) -> None:
         room, connection = subscription.room, subscription.connection
