@@ -48,11 +48,13 @@ class WatchedTransaction(PassingTransaction):
 
 
 class WatchedUnitOfWork(UnitOfWork):
-    """Knows how many transactions are open and how many were committed. ``commit_errors`` are raised by the next."""
+    """Knows how many transactions are open, and how many only read or were committed. ``commit_errors`` are raised by
+    the next."""
 
     def __init__(self, inner: UnitOfWork) -> None:
         self._inner = inner
         self.open = 0
+        self.reads = 0
         self.commits = 0
         self.commit_errors: list[Exception] = []
         self.away: Exception | None = None
@@ -74,6 +76,7 @@ class WatchedUnitOfWork(UnitOfWork):
         self._look_whether_it_is_there()
         async with self._inner.read() as tx:
             self.open += 1
+            self.reads += 1
             try:
                 yield tx
             finally:

@@ -358,3 +358,48 @@ async def test_each_person_has_so_many_streams_and_sockets(memory):
             while memory.open_streams()._open or memory.hub()._connections or memory.hub()._rooms:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert not memory.hub()._tasks
+
+
+async def test_a_process_that_is_about_to_end_lets_go_politely(memory):
+    async with served(memory) as url, people(url, "ada") as [ada]:
+        room = await quiet_room(ada)
+        async with socket(ada) as live, stream(ada, room) as events:
+            await live.ask("subscribe", room_id=room)
+            memory.draining().begin()
+            assert await live.closed() == 1012
+            assert await events.ended() == []
+        async with stream(ada, room) as late:
+            assert late.response.status_code == 503
+            assert "Retry-After" in late.response.headers
+        answer = await refused(url, additional_headers={"Authorization": ada.http.headers["Authorization"]})
+        assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+
+
+async def test_who_reads_nothing_is_cut_off_and_comes_back_with_its_cursor(memory):
+    async with served(memory) as url, people(url, "ada") as [ada]:
+        room = await quiet_room(ada)
+        async with socket(ada, max_queue=1) as slow, socket(ada) as quick:
+            await slow.ask("subscribe", room_id=room)
+            await quick.ask("subscribe", room_id=room)
+            last = 1
+            # What the system buffers for it comes on top of what the service does.
+            while not any(connection.ended for connection in memory.hub()._connections):
+                assert last < 1500
+                sent = await ada.send(room, "x" * 30_000)
+                last = sent.json()["data"]["messages"]["user_message"]["seq"]
+                assert (await quick.event())["seq"] == last
+            assert await slow.closed() == 1013
+            seen = [event["seq"] for event in slow._events if event["seq"] is not None]
+            assert seen == list(range(2, len(seen) + 2))
+        async with socket(ada) as back:
+            await back.ask("subscribe", room_id=room, after=seen[-1])
+            assert [event["seq"] for event in await back.events_to(last)] == list(range(seen[-1] + 1, last + 1))
+
+
+async def test_a_socket_may_follow_so_many_rooms(memory, monkeypatch):
+    monkeypatch.setattr("entrypoints.http.socket_frames.SUBSCRIPTIONS_MAX", 2)
+    async with served(memory) as url, people(url, "ada") as [ada], socket(ada) as live:
+        rooms = [await ada.room() for _ in range(3)]
+        answers = [await live.ask("subscribe", room_id=room) for room in (*rooms, rooms[0])]
+        assert [answer["type"] for answer in answers] == ["ok", "ok", "error", "ok"]
+        assert answers[2]["data"]["status"] == 429

@@ -11,8 +11,10 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import websockets
 
 from tests.e2e.processes import environ, fake_provider, free_port, running, serving, wait_for_http
+from tests.e2e.service import people
 
 FIELDS = ("time", "level", "logger", "message", "request_id")
 KEY = "canary-secret-key-0123456789-abcdefghij"
@@ -66,6 +68,30 @@ def raw(url: str, request: bytes) -> bytes:
         while b"\r\n\r\n" not in answer and (more := connection.recv(65_536)):
             answer += more
     return answer
+
+
+async def test_a_socket_has_a_line_at_its_end_and_no_token_or_ticket_is_in_it(echoing):
+    url, log = echoing
+    ws = url.replace("http", "ws") + "/ws?ticket=canary-in-query"
+    with pytest.raises(websockets.InvalidStatus):
+        async with websockets.connect(
+            ws,
+            additional_headers={"X-Request-ID": "refused-socket"},
+            subprotocols=[websockets.Subprotocol("chat.v1"), websockets.Subprotocol("ticket.canary-ticket")],
+        ):
+            pass
+    assert line_of(log, "refused-socket")["status"] == 401
+    async with people(url, "sockets") as [person]:
+        token = person.http.headers["Authorization"]
+        headers = {"Authorization": token, "X-Request-ID": "opened-socket"}
+        async with websockets.connect(ws, additional_headers=headers):
+            pass
+    line = line_of(log, "opened-socket")
+    assert (line["message"], line["status"], line["close"]) == ("WEBSOCKET /ws", 101, 1000)
+    assert line["ms"] > 0
+    written = log.read_text()
+    assert not [secret for secret in ("canary-in-query", "canary-ticket", token.split()[1]) if secret in written]
+    assert "without completing handshake" not in written
 
 
 def test_every_line_is_an_object_from_the_first_to_the_last(tmp_path):

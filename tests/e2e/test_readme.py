@@ -76,7 +76,7 @@ def commands(page: Path) -> list[Command]:
 
 # --- what is only looked at: it fetches packages, or changes the machine ---
 
-DEBIAN_PACKAGES = {"make", "python3-venv"}
+DEBIAN_PACKAGES = {"make", "python3-venv", "chromium"}
 
 
 def _make(words: list[str]) -> None:
@@ -202,9 +202,31 @@ def test_the_conversation_goes_as_it_is_shown(service, shims):
     url, directory = service
     if shutil.which("curl") is None:
         pytest.skip("there is no curl")
-    todo = sections(README, "A first conversation", "Answers that take their time", "Sessions")
+    todo = sections(README, "A first conversation", "Answers that take their time", "Answers as a stream", "Live rooms")
     shell = [command.line.replace("http://127.0.0.1:8000", url) for command in todo]
+    # The examples in Python go on with the same room.
+    for name, text, output in live_examples():
+        (directory / name).write_text(text)
+        todo.append(Command("Live rooms", name, output))
+        shell.append(f"URL=$URL ROOM=$ROOM TOKEN=$TOKEN {shlex.quote(sys.executable)} {name}")
+    sessions = sections(README, "Sessions")
+    todo += sessions
+    shell += [command.line for command in sessions]
     run(todo, shell, directory, shell_environ(shims))
+
+
+def live_examples() -> list[tuple[str, str, str]]:
+    """The clients of streams and live rooms: a file's name, its text, and what it prints."""
+    shown = ("Answers as a stream", "Live rooms")
+    texts = [block.text for block in blocks(README) if block.section in shown and block.language == "python"]
+    outputs = {
+        "answer.py": "(echo, no AI) You said: Count to three.",
+        "follow.py": "1 message.created\n2 message.created",
+        "live.py": "ok 1\n...message.created None\n...message.created None",
+    }
+    named = {text.split("\n")[0].removeprefix("# "): text for text in texts}
+    assert named.keys() == outputs.keys()
+    return [(name, text, outputs[name]) for name, text in named.items()]
 
 
 def test_a_real_ai_is_set_up_as_it_is_shown(service, shims):
@@ -283,7 +305,9 @@ def test_a_provider_as_it_is_shown_is_installed_and_keeps_the_contract(page, pro
     files = {
         match[1]: block.text
         for block in blocks(page)
-        if block.language == "python" and (match := re.match(r"# (\w+\.py)\n", block.text))
+        if block.language == "python"
+        and block.section != "Live rooms"
+        and (match := re.match(r"# (\w+\.py)\n", block.text))
     }
     assert files.keys() == {f"{provider}.py", f"test_{provider}.py"}
     for name, text in files.items():

@@ -1,7 +1,7 @@
 """One stream or socket, as the hub sees it: who it belongs to, and what is to be sent to it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -123,6 +123,11 @@ class Connection:
         if self._emptied is not None:
             self._emptied.set_result(None)
             self._emptied = None
+
+    def has_space_for(self, events: Sequence[LiveEvent]) -> bool:
+        """Whether these would still leave half of it free."""
+        fits = self._room - sum(event.weight for event in events) >= self._bytes // 2
+        return fits and len(self._items) + len(events) <= self._frames // 2
 
     async def space(self) -> None:
         """Return once less than half of what may wait does, or once this has ended: for who reads old events for it."""

@@ -240,13 +240,28 @@ class Hub:
                 guard.end(Ended.DRAINING)
         self._keep_presence()
         await self._end_dead_sessions()
-        if self._rooms:
-            async with self._uow.read() as tx:
-                seqs = await tx.rooms.last_seqs(list(self._rooms))
-            for room_id, seq in seqs.items():
-                room = self._rooms.get(room_id)
-                if room is not None:
-                    self._grew(room, seq)
+        if not self._rooms:
+            return
+        reached = {room_id: room.read for room_id, room in self._rooms.items()}
+        async with self._uow.read() as tx:
+            seqs = await tx.rooms.last_seqs(list(reached))
+        for room_id, seq in seqs.items():
+            room = self._rooms.get(room_id)
+            if room is None:
+                continue
+            if seq < reached[room_id]:
+                self._start_again(room, seq)
+            self._grew(room, seq)
+
+    def _start_again(self, room: WatchedRoom, seq: int) -> None:
+        """What was shown is no longer stored: a database that took over did not have it. Whoever saw it comes back and
+        is told that their cursor is ahead; nobody goes on as if nothing were missing."""
+        log.warning("a room's log has lost its end: it reaches to %d, and was at %d", seq, room.read)
+        for subscription in list(room.joined):
+            room.joined.discard(subscription)
+            subscription.connection.end(Ended.DRAINING)
+        room.known = seq
+        room.begin_at(seq)
 
     async def _end_dead_sessions(self) -> None:
         followers: list[Connection | Guard] = [*self._connections, *self._guards]
@@ -332,13 +347,17 @@ class Hub:
                 if user_id in people and (user_id not in doors or not doors[user_id].is_open):
                     guard.end(Ended.OUT)
         if not room.joined and room.people() <= people:
-            room.begin_at(known)
+            room.begin_at(max(known, room.read))
 
     async def _catch_up(self, subscription: Subscription) -> None:
         room, connection = subscription.room, subscription.connection
         try:
             while connection.ended is None and not room.join(subscription):
-                for event in await self._page_for(subscription):
+                await connection.space()
+                page = await self._page_for(subscription)
+                if not page:
+                    connection.end(Ended.DRAINING)
+                for event in page:
                     await connection.space()
                     connection.show(LiveEvent.of(event))
                     subscription.cursor = event.seq

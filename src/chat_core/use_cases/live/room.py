@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
-from chat_core.domain.ids import RoomId, UserId
+from chat_core.domain.ids import MessageId, RoomId, UserId
 from chat_core.domain.room import Door, EventKind, RoomEvent
 from chat_core.domain.user import Actor
 from chat_core.use_cases.live.connection import Connection, Ended
@@ -108,10 +108,11 @@ class WatchedRoom:
         self._weight = 0
 
     def join(self, subscription: Subscription) -> bool:
-        """Let it be shown what comes, where nothing between is missing; it gets from here what it has not seen."""
+        """Let it be shown what comes, where nothing between is missing; it gets from here what it has not seen, where
+        that is not too much at once."""
         if subscription.cursor < self.read:
             missed = self._since(subscription.cursor)
-            if missed is None:
+            if missed is None or not subscription.connection.has_space_for(missed):
                 return False
             for event in missed:
                 subscription.connection.show(event)
@@ -163,7 +164,20 @@ class WatchedRoom:
 
     def _keep(self, shown: Sequence[LiveEvent]) -> None:
         for event in shown:
+            if event.kind in (EventKind.MESSAGE_EDITED, EventKind.MESSAGE_DELETED):
+                self._forget(event)
             self._recent.append(event)
             self._weight += event.weight
         while len(self._recent) > RECENT_MAX or self._weight > RECENT_BYTES:
             self._weight -= self._recent.popleft().weight
+
+    def _forget(self, change: LiveEvent) -> None:
+        """Keep no text that was changed: whoever comes back is shown messages as they are now, by the storage."""
+        told = [number for number, event in enumerate(self._recent) if _message_of(event) == _message_of(change)]
+        for _ in range(told[-1] + 1 if told else 0):
+            self._weight -= self._recent.popleft().weight
+
+
+def _message_of(event: LiveEvent) -> MessageId | None:
+    about = event.about
+    return about.message.id if isinstance(about, RoomEvent) and about.message is not None else None
