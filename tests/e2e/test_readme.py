@@ -76,6 +76,8 @@ def commands(page: Path) -> list[Command]:
 
 # --- what is only looked at: it fetches packages, or changes the machine ---
 
+#: The sections whose Python is that of clients.
+CLIENTS = ("Answers as a stream", "Live rooms")
 DEBIAN_PACKAGES = {"make", "python3-venv", "chromium"}
 
 
@@ -217,8 +219,7 @@ def test_the_conversation_goes_as_it_is_shown(service, shims):
 
 def live_examples() -> list[tuple[str, str, str]]:
     """The clients of streams and live rooms: a file's name, its text, and what it prints."""
-    shown = ("Answers as a stream", "Live rooms")
-    texts = [block.text for block in blocks(README) if block.section in shown and block.language == "python"]
+    texts = [block.text for block in blocks(README) if block.section in CLIENTS and block.language == "python"]
     outputs = {
         "answer.py": "(echo, no AI) You said: Count to three.",
         "follow.py": "1 message.created\n2 message.created",
@@ -306,7 +307,7 @@ def test_a_provider_as_it_is_shown_is_installed_and_keeps_the_contract(page, pro
         match[1]: block.text
         for block in blocks(page)
         if block.language == "python"
-        and block.section != "Live rooms"
+        and block.section not in CLIENTS
         and (match := re.match(r"# (\w+\.py)\n", block.text))
     }
     assert files.keys() == {f"{provider}.py", f"test_{provider}.py"}

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from adapters.memory.delivery import MemoryRoomFeed
+from adapters.memory.room_feed import MemoryRoomFeed
 from chat_core.domain.ids import RoomId
 from chat_core.domain.room import Room, Visibility
 from chat_core.domain.user import Actor
@@ -350,9 +350,10 @@ async def test_a_process_that_is_about_to_end_lets_go_and_takes_no_more(held):
         assert await viewer.ended() is Ended.DRAINING
         with pytest.raises(Unavailable):
             Viewer(hub, ann)
-        with pytest.raises(Unavailable):
-            async with hub.guard(ann, room.id):
-                pass
+        # Whoever follows an answer is let in, told of it, and may see it to its end.
+        async with hub.guard(ann, room.id) as guard:
+            await hub.keep()
+            assert await guard.wait() is Ended.DRAINING
 
 
 @pytest.mark.parametrize("limits", [{"frames": 20}, {"bytes_": 5_000}])
