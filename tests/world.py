@@ -16,7 +16,7 @@ from chat_core.domain.message import Message
 from chat_core.domain.reply import Attempt, Reply
 from chat_core.domain.room import AIMode, Room, Visibility, WhenBusy
 from chat_core.domain.user import Actor
-from chat_core.ports.delivery import ReplyFeed, ReplyQueue
+from chat_core.ports.delivery import Job, ReplyFeed, ReplyQueue
 from chat_core.ports.storage import (
     Transaction,
     UnitOfWork,
@@ -104,8 +104,15 @@ class HeldQueue(ReplyQueue):
     def __init__(self) -> None:
         self.put_there: list[ReplyId] = []
 
+    @property
+    def makes_here(self) -> bool:
+        return False
+
     async def put(self, reply_id: ReplyId) -> None:
         self.put_there.append(reply_id)
+
+    async def make(self, job: Job) -> None:
+        raise AssertionError("nothing is made here")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from adapters.queue.in_process import InProcessReplyQueue
 from adapters.sql import migrate
 from adapters.sql.engine import Database, Limits
 from adapters.sql.unit_of_work import SqlUnitOfWork
-from chat_core.domain.ids import ReplyId
 from chat_core.errors import StorageUnavailable
 from chat_core.ports.delivery import ReplyFeed, ReplyQueue, RoomFeed
 from chat_core.ports.language_model import LanguageModel, NotableModel
@@ -164,8 +163,11 @@ def _storage(database: Database, failpoints: "Failpoints | None", settings: Sett
     return failpoints.storage(uow) if failpoints else uow
 
 
-def _maker(generate: generation.GenerateReply, failpoints: "Failpoints | None") -> Callable[[ReplyId], Awaitable[None]]:
-    return failpoints.maker(generate) if failpoints else generate
+def _local_queue(
+    generate: generation.GenerateReply, failpoints: "Failpoints | None", concurrency: int
+) -> InProcessReplyQueue:
+    make = failpoints.maker(generate) if failpoints else generate
+    return InProcessReplyQueue(make, generate.go_on, concurrency=concurrency)
 
 
 def _line(settings: Settings) -> "RedisLine | None":
@@ -294,9 +296,7 @@ class Container(containers.DeclarativeContainer):
         room_feed=room_feed,
         timeout=settings.provided.model_timeout,
     )
-    local_queue = providers.Singleton(
-        InProcessReplyQueue, providers.Singleton(_maker, generate_reply, failpoints), concurrency=concurrency
-    )
+    local_queue = providers.Singleton(_local_queue, generate_reply, failpoints, concurrency)
     own_queue = providers.Singleton(_queue, local_queue, line, settings, is_worker)
     queue = providers.Singleton(_tested_queue, own_queue, failpoints)
     close_queue = providers.Callable(_close_queue, local_queue, own_queue)
@@ -336,7 +336,14 @@ class Container(containers.DeclarativeContainer):
     list_members = providers.Singleton(rooms.ListMembers, uow=uow)
     add_member = providers.Singleton(rooms.AddMember, uow=uow, room_feed=room_feed)
     remove_member = providers.Singleton(rooms.RemoveMember, uow=uow, room_feed=room_feed)
-    send_message = providers.Singleton(messages.SendMessage, uow=uow, room_feed=room_feed, queue=queue, turns=turns)
+    send_message = providers.Singleton(
+        messages.SendMessage,
+        uow=uow,
+        room_feed=room_feed,
+        queue=queue,
+        turns=turns,
+        timeout=settings.provided.model_timeout,
+    )
     list_messages = providers.Singleton(messages.ListMessages, uow=uow)
     edit_message = providers.Singleton(messages.EditMessage, uow=uow, room_feed=room_feed)
     delete_message = providers.Singleton(messages.DeleteMessage, uow=uow, room_feed=room_feed, feed=feed)

@@ -31,7 +31,7 @@ class TestInProcessReplyQueue(ReplyQueueContract):
     # With one at a time, the others really wait.
     @pytest.fixture(params=[200, 1])
     async def queue(self, maker: Maker, request: pytest.FixtureRequest) -> AsyncIterator[InProcessReplyQueue]:
-        queue = InProcessReplyQueue(maker, concurrency=request.param)
+        queue = InProcessReplyQueue(maker, maker.go_on, concurrency=request.param)
         yield queue
         await queue.close(10)
 
@@ -80,7 +80,7 @@ async def away(valkey: Valkey) -> AsyncIterator[None]:
 @asynccontextmanager
 async def working(valkey: Valkey, maker: Maker, concurrency: int = 200) -> AsyncIterator[QueueWorker]:
     """A worker's side of the queue, in this process."""
-    local = InProcessReplyQueue(maker, concurrency=concurrency)
+    local = InProcessReplyQueue(maker, maker.go_on, concurrency=concurrency)
     worker = QueueWorker(BellBroker(url_of(valkey), timeout=WORKER_TIMEOUT), local.take, threads=2)
     await worker.open()
     yield worker
@@ -96,7 +96,7 @@ class TestRemoteReplyQueue(ReplyQueueContract):
 
     @pytest.fixture
     async def queue(self, valkey: Valkey, maker: Maker) -> AsyncIterator[RemoteReplyQueue]:
-        nobody = InProcessReplyQueue(Maker())
+        nobody = InProcessReplyQueue(Maker(), Maker().go_on)
         queue = RemoteReplyQueue(BellBroker(url_of(valkey), timeout=0.2), nobody, lambda: True, again=0.0)
         async with working(valkey, maker):
             yield queue
@@ -107,7 +107,7 @@ class TestRemoteReplyQueue(ReplyQueueContract):
 @pytest.mark.redis
 async def test_with_redis_healthy_each_reply_starts_in_the_actor_once(valkey: Valkey):
     maker, elsewhere = Maker(), Maker()
-    here = InProcessReplyQueue(elsewhere)
+    here = InProcessReplyQueue(elsewhere, elsewhere.go_on)
     queue = RemoteReplyQueue(BellBroker(url_of(valkey), timeout=5.0), here, lambda: True)
     replies = [a_reply() for _ in range(50)]
     async with working(valkey, maker, concurrency=3) as worker:
@@ -123,7 +123,7 @@ async def test_with_redis_healthy_each_reply_starts_in_the_actor_once(valkey: Va
 
 @pytest.mark.redis
 async def test_the_queue_holds_the_reply_s_id_and_nothing_else(valkey: Valkey):
-    here = InProcessReplyQueue(Maker())
+    here = InProcessReplyQueue(Maker(), Maker().go_on)
     queue = RemoteReplyQueue(BellBroker(url_of(valkey), timeout=5.0), here, lambda: True)
     reply_id = a_reply()
     await queue.put(reply_id)
@@ -138,7 +138,7 @@ async def test_the_queue_holds_the_reply_s_id_and_nothing_else(valkey: Valkey):
 @pytest.mark.parametrize("why", ["Redis is away", "nobody works"])
 async def test_where_the_queue_is_no_use_the_reply_is_made_here(valkey: Valkey, why: str):
     maker = Maker()
-    here = InProcessReplyQueue(maker)
+    here = InProcessReplyQueue(maker, maker.go_on)
     queue = RemoteReplyQueue(BellBroker(url_of(valkey), timeout=0.2), here, lambda: why != "nobody works")
     if why == "Redis is away":
         valkey.kill()
@@ -271,7 +271,7 @@ async def test_a_worker_that_falls_silent_is_not_counted_on(valkey: Valkey):
 
 async def test_no_more_are_made_at_once_than_was_said():
     maker = Maker()
-    queue: ReplyQueue = InProcessReplyQueue(maker, concurrency=1)
+    queue: ReplyQueue = InProcessReplyQueue(maker, maker.go_on, concurrency=1)
     first, second = a_reply(), a_reply()
     gates = maker.gates[first], maker.gates[second] = Gate(), Gate()
     await queue.put(first)
@@ -287,7 +287,7 @@ async def test_no_more_are_made_at_once_than_was_said():
 
 async def test_what_is_beyond_the_backlog_is_left_to_the_sweep():
     maker = Maker()
-    queue = InProcessReplyQueue(maker, concurrency=1, backlog=1)
+    queue = InProcessReplyQueue(maker, maker.go_on, concurrency=1, backlog=1)
     running, waiting, beyond = a_reply(), a_reply(), a_reply()
     gate = maker.gates[running] = Gate()
     for reply_id in (running, waiting, beyond):
@@ -301,7 +301,7 @@ async def test_what_is_beyond_the_backlog_is_left_to_the_sweep():
 
 async def test_closing_lets_what_runs_go_on_and_begins_nothing_new():
     maker = Maker()
-    queue = InProcessReplyQueue(maker, concurrency=1)
+    queue = InProcessReplyQueue(maker, maker.go_on, concurrency=1)
     running, waiting, late = a_reply(), a_reply(), a_reply()
     gate = maker.gates[running] = Gate()
     await queue.put(running)
@@ -315,7 +315,7 @@ async def test_closing_lets_what_runs_go_on_and_begins_nothing_new():
 
 async def test_closing_cancels_what_takes_too_long():
     maker = Maker()
-    queue = InProcessReplyQueue(maker)
+    queue = InProcessReplyQueue(maker, maker.go_on)
     reply_id = a_reply()
     gate = maker.gates[reply_id] = Gate()
     await queue.put(reply_id)
@@ -327,7 +327,7 @@ async def test_closing_cancels_what_takes_too_long():
 
 async def test_a_closed_queue_holds_nothing():
     maker = Maker()
-    queue = InProcessReplyQueue(maker, concurrency=1)
+    queue = InProcessReplyQueue(maker, maker.go_on, concurrency=1)
     running, waiting = a_reply(), a_reply()
     gate = maker.gates[running] = Gate()
     await queue.put(running)

@@ -146,8 +146,9 @@ class MemoryUsers(Users):
 
 
 class MemoryMessages(Messages):
-    def __init__(self, tables: _Tables, users: MemoryUsers) -> None:
+    def __init__(self, tables: _Tables, users: MemoryUsers, replies: "MemoryReplies") -> None:
         self._users = users
+        self._replies = replies
         self._messages = _Table(tables.messages)
         self._places = _Table(tables.places)
         self._sends = _Table(tables.sends)
@@ -163,7 +164,7 @@ class MemoryMessages(Messages):
             stored.message, user_id=author if user else None, username=user.username if user else DELETED_NAME
         )
 
-    async def add(self, message: Message, fingerprint: bytes) -> None:
+    async def add(self, message: Message, fingerprint: bytes, reply: Reply | None = None, lease: float = 0.0) -> None:
         if self._places.get((message.room_id, message.seq)):
             raise LookupError("this place in the log is taken")
         if message.user_id is not None:
@@ -175,6 +176,8 @@ class MemoryMessages(Messages):
             self._sends.put(key, message.id)
         self._messages.put(message.id, StoredSend(message=message, fingerprint=fingerprint))
         self._places.put((message.room_id, message.seq), message.id)
+        if reply is not None:
+            await self._replies.add(reply, lease)
 
     async def get(self, message_id: MessageId) -> Message | None:
         stored = self._messages.get(message_id)
@@ -406,11 +409,11 @@ class MemoryReplies(Replies):
         self._parts = _Table(tables.parts)
         self.changed = (self._replies, self._newest, self._attempts, self._parts)
 
-    async def add(self, reply: Reply) -> None:
+    async def add(self, reply: Reply, lease: float = 0.0) -> None:
         newest = await self.newest_for(reply.prompt_id)
         if newest is not None and (not newest.final or newest.try_number >= reply.try_number):
             raise Contention
-        self._replies.put(reply.id, _Leased(reply, self._monotonic()))
+        self._replies.put(reply.id, _Leased(reply, self._monotonic() + lease))
         self._newest.put(reply.prompt_id, reply.id)
 
     async def get(self, reply_id: ReplyId) -> Reply | None:
@@ -522,9 +525,9 @@ class MemoryReplies(Replies):
 class MemoryTransaction(Transaction):
     def __init__(self, tables: _Tables, monotonic: Callable[[], float]) -> None:
         self._users = MemoryUsers(tables, monotonic)
-        self._messages = MemoryMessages(tables, self._users)
-        self._rooms = MemoryRooms(tables, self._users, self._messages)
         self._replies = MemoryReplies(tables, monotonic)
+        self._messages = MemoryMessages(tables, self._users, self._replies)
+        self._rooms = MemoryRooms(tables, self._users, self._messages)
 
     @property
     def users(self) -> Users:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from chat_core.domain.ids import ReplyId
 from chat_core.errors import Unavailable
-from chat_core.ports.delivery import ReplyQueue
+from chat_core.ports.delivery import Job, ReplyQueue
 
 log = logging.getLogger(__name__)
 
@@ -20,9 +20,16 @@ class InProcessReplyQueue(ReplyQueue):
     """
 
     def __init__(
-        self, make: Callable[[ReplyId], Awaitable[None]], *, concurrency: int = 200, backlog: int = 10_000
+        self,
+        make: Callable[[ReplyId], Awaitable[None]],
+        go_on: Callable[[Job], Awaitable[None]],
+        *,
+        concurrency: int = 200,
+        backlog: int = 10_000,
     ) -> None:
+        """``make`` claims a reply and makes it, ``go_on`` makes one that is claimed."""
         self._make = make
+        self._go_on = go_on
         self._concurrency = concurrency
         self._backlog = backlog
         self._waiting: deque[ReplyId] = deque()
@@ -43,23 +50,32 @@ class InProcessReplyQueue(ReplyQueue):
             return
         self._known.add(reply_id)
         if len(self._tasks) < self._concurrency:
-            self._start(reply_id)
+            self._start(reply_id, self._make(reply_id))
         else:
             self._waiting.append(reply_id)
+
+    @property
+    def makes_here(self) -> bool:
+        return self._open and len(self._tasks) < self._concurrency
+
+    async def make(self, job: Job) -> None:
+        if self._open:
+            self._known.add(job.reply.id)
+            self._start(job.reply.id, self._go_on(job))
 
     @property
     def size(self) -> int:
         """How many replies wait or are being made here."""
         return len(self._known)
 
-    def _start(self, reply_id: ReplyId) -> None:
-        task = asyncio.create_task(self._run(reply_id))
+    def _start(self, reply_id: ReplyId, making: Awaitable[None]) -> None:
+        task = asyncio.create_task(self._run(reply_id, making))
         self._tasks[task] = reply_id
         task.add_done_callback(self._done)
 
-    async def _run(self, reply_id: ReplyId) -> None:
+    async def _run(self, reply_id: ReplyId, making: Awaitable[None]) -> None:
         try:
-            await self._make(reply_id)
+            await making
         except Unavailable as error:
             log.warning("a reply waits for the storage: %s", error.detail, extra={"reply_id": str(reply_id)})
         except Exception:
@@ -70,7 +86,8 @@ class InProcessReplyQueue(ReplyQueue):
         self._known.discard(self._tasks.pop(task))
         self._room.set()
         if self._waiting and self._open:
-            self._start(self._waiting.popleft())
+            reply_id = self._waiting.popleft()
+            self._start(reply_id, self._make(reply_id))
 
     async def close(self, seconds: float) -> None:
         """Take nothing more, let what runs go on for up to ``seconds``, then cancel the rest."""

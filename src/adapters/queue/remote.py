@@ -12,7 +12,7 @@ import dramatiq
 
 from adapters.queue.broker import ACTOR, QUEUE, BellBroker
 from chat_core.domain.ids import ReplyId
-from chat_core.ports.delivery import ReplyQueue
+from chat_core.ports.delivery import Job, ReplyQueue
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +51,19 @@ class RemoteReplyQueue(ReplyQueue):
         # Dramatiq has no async enqueue. One thread keeps the order, and one connection.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="enqueue")
 
+    @property
+    def makes_here(self) -> bool:
+        return not self._useful and self._otherwise.makes_here
+
+    async def make(self, job: Job) -> None:
+        await self._otherwise.make(job)
+
+    @property
+    def _useful(self) -> bool:
+        return self._worked() and self._monotonic() >= self._closed_until
+
     async def put(self, reply_id: ReplyId) -> None:
-        if self._worked() and self._monotonic() >= self._closed_until:
+        if self._useful:
             if self._is_enqueued(reply_id):
                 return
             try:

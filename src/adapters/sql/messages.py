@@ -7,10 +7,12 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from adapters.sql.failures import violated
+from adapters.sql.replies import LEASED, REPLY_FIELDS, SqlReplies, lease_ms, reply_values
 from adapters.sql.statements import SqlStatements
-from adapters.sql.tables import messages, users
+from adapters.sql.tables import messages, replies, users
 from chat_core.domain.ids import MessageId, RoomId, UserId
 from chat_core.domain.message import AI_NAME, DELETED_NAME, Message, MessageKind, MessageStatus
+from chat_core.domain.reply import Reply
 from chat_core.errors import NotAuthenticated
 from chat_core.ports.storage import DuplicateMessage, MessagePage, Messages, StoredSend
 
@@ -44,6 +46,15 @@ _ADD = sa.insert(messages).from_select(
             sa.exists().where(users.c.id == sa.bindparam("new_user_id"), users.c.ended_at.is_(None)),
         )
     ),
+    include_defaults=False,
+)
+# PostgreSQL: both rows at once, the second one only where there is the first.
+_ADDED = _ADD.returning(messages.c.id).cte("added")
+_ADD_WITH_REPLY = sa.insert(replies).from_select(
+    [*REPLY_FIELDS, "lease_until"],
+    sa.select(
+        *(sa.bindparam(f"reply_{name}", type_=replies.c[name].type) for name in REPLY_FIELDS), LEASED
+    ).select_from(_ADDED),
     include_defaults=False,
 )
 _GET = _SELECT.where(messages.c.id == sa.bindparam("of_message"))
@@ -107,34 +118,39 @@ def message_of(row: sa.Row[Any]) -> Message:
 
 
 class SqlMessages(Messages):
-    def __init__(self, statements: SqlStatements) -> None:
+    def __init__(self, statements: SqlStatements, replies: SqlReplies) -> None:
         self._statements = statements
+        self._replies = replies
 
-    async def add(self, message: Message, fingerprint: bytes) -> None:
+    async def add(self, message: Message, fingerprint: bytes, reply: Reply | None = None, lease: float = 0.0) -> None:
+        new = {
+            "new_id": message.id,
+            "new_m_id": message.m_id,
+            "new_room_id": message.room_id,
+            "new_seq": message.seq,
+            "new_user_id": message.user_id,
+            "new_message_type": message.kind.value,
+            "new_content": message.content,
+            "new_fingerprint": fingerprint,
+            "new_created_at": message.created_at,
+            "new_reply_to": message.reply_to,
+            "new_edited_at": message.edited_at,
+            "new_status": message.status.value,
+        }
+        at_once = reply is not None and self._statements.dialect == "postgresql"
+        if reply is not None and at_once:
+            new |= {f"reply_{name}": value for name, value in reply_values(reply).items()}
+            new |= {"lease_ms": lease_ms(lease)}
         try:
-            added = await self._statements.run(
-                _ADD,
-                {
-                    "new_id": message.id,
-                    "new_m_id": message.m_id,
-                    "new_room_id": message.room_id,
-                    "new_seq": message.seq,
-                    "new_user_id": message.user_id,
-                    "new_message_type": message.kind.value,
-                    "new_content": message.content,
-                    "new_fingerprint": fingerprint,
-                    "new_created_at": message.created_at,
-                    "new_reply_to": message.reply_to,
-                    "new_edited_at": message.edited_at,
-                    "new_status": message.status.value,
-                },
-            )
+            added = await self._statements.run(_ADD_WITH_REPLY if at_once else _ADD, new)
         except exc.IntegrityError as error:
             if violated(error) == "uq_messages_room_id_user_id_m_id":
                 raise DuplicateMessage from error
             raise
         if not added:
             raise NotAuthenticated
+        if reply is not None and not at_once:
+            await self._replies.add(reply, lease)
 
     async def get(self, message_id: MessageId) -> Message | None:
         row = await self._statements.row(_GET, {"of_message": message_id})

@@ -44,9 +44,9 @@ _THIS = replies.c.id == sa.bindparam("of_reply")
 _RUNNING = replies.c.status == "running"
 _IN_EPOCH = sa.and_(_THIS, _RUNNING, replies.c.epoch == sa.bindparam("in_epoch"))
 _FREE = sa.or_(replies.c.status == "queued", sa.and_(_RUNNING, replies.c.lease_until <= database_now_ms()))
-_LEASED = database_now_ms() + sa.bindparam("lease_ms", type_=sa.BigInteger)
+LEASED = database_now_ms() + sa.bindparam("lease_ms", type_=sa.BigInteger)
 
-_ADD = sa.insert(replies).values(lease_until=database_now_ms())
+_ADD = sa.insert(replies).values(lease_until=LEASED)
 _GET = sa.select(*_COLUMNS).where(_THIS)
 _NEWEST = (
     sa.select(*_COLUMNS)
@@ -83,11 +83,11 @@ _CLAIM = (
         epoch=replies.c.epoch + 1,
         # The right-hand sides see the row as it was: running means that its maker's lease ran out.
         crashes=replies.c.crashes + sa.case((_RUNNING, 1), else_=0),
-        lease_until=_LEASED,
+        lease_until=LEASED,
     )
     .returning(*_COLUMNS)
 )
-_EXTEND = sa.update(replies).where(_IN_EPOCH).values(lease_until=_LEASED).returning(*_COLUMNS)
+_EXTEND = sa.update(replies).where(_IN_EPOCH).values(lease_until=LEASED).returning(*_COLUMNS)
 _RELEASE = sa.update(replies).where(_IN_EPOCH).values(status="queued", lease_until=database_now_ms())
 _REQUEST_STOP = sa.update(replies).where(_THIS, UNFINISHED).values(stop_requested=sa.true())
 _STOPPING = (
@@ -104,10 +104,21 @@ _COUNT_ATTEMPT = (
         model=sa.bindparam("by_model", type_=sa.Text),
     )
 )
-_ADD_ATTEMPT = {
-    "postgresql": postgresql.insert(attempts).on_conflict_do_nothing(),
-    "sqlite": sqlite.insert(attempts).on_conflict_do_nothing(),
-}
+_ADD_ATTEMPT = sqlite.insert(attempts).on_conflict_do_nothing()
+_COUNTED = _COUNT_ATTEMPT.returning(replies.c.id).cte("counted")
+_ATTEMPT_FIELDS = tuple(column.name for column in attempts.columns)
+_BEGIN_ATTEMPT = (
+    postgresql.insert(attempts)
+    .from_select(
+        _ATTEMPT_FIELDS,
+        sa.select(*(sa.bindparam(f"new_{name}", type_=attempts.c[name].type) for name in _ATTEMPT_FIELDS)).select_from(
+            _COUNTED
+        ),
+        include_defaults=False,
+    )
+    # One that is there already is told from one that is refused by the row that comes back.
+    .on_conflict_do_update(index_elements=["reply_id", "number"], set_={"number": attempts.c.number})
+)
 _END_ATTEMPT = (
     sa.update(attempts)
     .where(attempts.c.reply_id == sa.bindparam("of_reply"), attempts.c.number == sa.bindparam("numbered"))
@@ -213,10 +224,15 @@ def attempt_of(row: sa.Row[Any]) -> Attempt:
     )
 
 
-_FIELDS = tuple(column.name for column in _COLUMNS)
+REPLY_FIELDS = tuple(column.name for column in _COLUMNS)
 
 
-def _lease_ms(seconds: float) -> int:
+def reply_values(reply: Reply) -> dict[str, Any]:
+    values = {name: getattr(reply, name) for name in REPLY_FIELDS}
+    return values | {"status": reply.status.value, "cuts": _written(reply.cuts)}
+
+
+def lease_ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
@@ -224,10 +240,9 @@ class SqlReplies(Replies):
     def __init__(self, statements: SqlStatements) -> None:
         self._statements = statements
 
-    async def add(self, reply: Reply) -> None:
-        fields = {name: getattr(reply, name) for name in _FIELDS}
+    async def add(self, reply: Reply, lease: float = 0.0) -> None:
         try:
-            await self._statements.run(_ADD, fields | {"status": reply.status.value, "cuts": _written(reply.cuts)})
+            await self._statements.run(_ADD, reply_values(reply) | {"lease_ms": lease_ms(lease)})
         except exc.IntegrityError as error:
             if violated(error) in ("uq_replies_unfinished", "uq_replies_prompt_id_try_number"):
                 raise Contention from error
@@ -246,10 +261,10 @@ class SqlReplies(Replies):
         return [reply_of(row) for row in await self._statements.rows(_UNFINISHED_FOR, {"of_user": user_id})]
 
     async def claim(self, reply_id: ReplyId, lease: float) -> Reply | None:
-        return await self._one(_CLAIM, {"of_reply": reply_id, "lease_ms": _lease_ms(lease)})
+        return await self._one(_CLAIM, {"of_reply": reply_id, "lease_ms": lease_ms(lease)})
 
     async def extend(self, reply_id: ReplyId, epoch: int, lease: float) -> Reply | None:
-        return await self._one(_EXTEND, {"of_reply": reply_id, "in_epoch": epoch, "lease_ms": _lease_ms(lease)})
+        return await self._one(_EXTEND, {"of_reply": reply_id, "in_epoch": epoch, "lease_ms": lease_ms(lease)})
 
     async def release(self, reply_id: ReplyId, epoch: int) -> bool:
         return await self._statements.run(_RELEASE, {"of_reply": reply_id, "in_epoch": epoch}) == 1
@@ -268,23 +283,13 @@ class SqlReplies(Replies):
             "by_provider": attempt.provider,
             "by_model": attempt.model,
         }
+        fields = {name: getattr(attempt, name) for name in _ATTEMPT_FIELDS}
+        if self._statements.dialect == "postgresql":
+            new = {f"new_{name}": value for name, value in fields.items()}
+            return await self._statements.run(_BEGIN_ATTEMPT, counted | new) == 1
         if not await self._statements.run(_COUNT_ATTEMPT, counted):
             return False
-        await self._statements.run(
-            _ADD_ATTEMPT[self._statements.dialect],
-            {
-                "reply_id": attempt.reply_id,
-                "number": attempt.number,
-                "epoch": attempt.epoch,
-                "provider": attempt.provider,
-                "model": attempt.model,
-                "started_at": attempt.started_at,
-                "ended_at": attempt.ended_at,
-                "outcome": attempt.outcome,
-                "input_tokens": attempt.input_tokens,
-                "output_tokens": attempt.output_tokens,
-            },
-        )
+        await self._statements.run(_ADD_ATTEMPT, fields)
         return True
 
     async def end_attempt(self, attempt: Attempt) -> None:
@@ -347,7 +352,7 @@ class SqlReplies(Replies):
         await self._statements.run(_DROP_PARTS, {"of_replies": list(reply_ids)})
 
     async def due(self, limit: int, queued_for: float = 0.0) -> Sequence[ReplyId]:
-        rows = await self._statements.rows(_DUE, {"at_most": limit, "queued_for_ms": _lease_ms(queued_for)})
+        rows = await self._statements.rows(_DUE, {"at_most": limit, "queued_for_ms": lease_ms(queued_for)})
         return [row.id for row in rows]
 
     async def _one(self, statement: sa.Executable, parameters: dict[str, Any]) -> Reply | None:

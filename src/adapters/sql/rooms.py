@@ -75,6 +75,22 @@ _ADVANCE_AND_LOOK = _ADVANCE.returning(
         for column in MEMBER_COLUMNS
     )
 )
+# PostgreSQL: memberships are seen as they were before the statement waited for the room's lock. They hold all the same
+# where nothing happened in the room meanwhile: whoever changes a standing takes a place in the log with it.
+_before = rooms.alias("before")
+_standing = (
+    sa.select(_before.c.id, _before.c.last_seq.label("seen_seq"), *MEMBER_COLUMNS)
+    .select_from(
+        _before.outerjoin(
+            memberships, sa.and_(memberships.c.room_id == _before.c.id, memberships.c.user_id == _OF_USER)
+        ).outerjoin(users, users.c.id == memberships.c.user_id)
+    )
+    .where(_before.c.id == sa.bindparam("of_room"))
+    .subquery("standing")
+)
+_ADVANCE_BESIDE = _ADVANCE.where(_standing.c.id == rooms.c.id).returning(
+    _standing.c.seen_seq, *(_standing.c[column.name] for column in MEMBER_COLUMNS)
+)
 _SAVE = (
     sa.update(rooms)
     .where(_HERE)
@@ -210,13 +226,14 @@ class SqlRooms(Rooms):
         if self._statements.dialect == "sqlite":
             row = await self._statements.row(_ADVANCE_AND_LOOK, place | {"of_user": user_id})
             return None if row is None else door_of(row, room_id, user_id)
-        row = await self._statements.row(_ADVANCE, place)
-        if row is None:
-            return None
-        # In a statement of its own: at READ COMMITTED the UPDATE sees memberships as they were before it waited for
-        # the lock, and only what begins after it sees what the one before us in the queue has changed.
-        membership = None if user_id is None else await self.membership(room_id, user_id)
-        return Door(room=room_of(row), user_id=user_id, membership=membership)
+        if user_id is None:
+            row = await self._statements.row(_ADVANCE, place)
+            return None if row is None else Door(room=room_of(row), user_id=None, membership=None)
+        row = await self._statements.row(_ADVANCE_BESIDE, place | {"of_user": user_id})
+        if row is None or row.last_seq == row.seen_seq + 1:
+            return None if row is None else door_of(row, room_id, user_id)
+        # Only what begins after the lock sees what the one before us in the queue has changed.
+        return Door(room=room_of(row), user_id=user_id, membership=await self.membership(room_id, user_id))
 
     async def save(self, room: Room) -> None:
         values = {f"new_{name}": value for name, value in _changeable(room).items()}

@@ -22,8 +22,8 @@ class SqlTransaction(Transaction):
         self._statements = statements
         self._users = SqlUsers(statements)
         self._rooms = SqlRooms(statements)
-        self._messages = SqlMessages(statements)
         self._replies = SqlReplies(statements)
+        self._messages = SqlMessages(statements, self._replies)
         self._sessions = SqlSessions(statements)
 
     @property

@@ -7,11 +7,36 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from chat_core.domain.ids import ReplyId, RoomId, UserId
-from chat_core.domain.reply import Part, Place
+from chat_core.domain.reply import Part, Place, Reply
+from chat_core.ports.language_model import Conversation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A reply that is claimed, and what its maker needs to know.
+
+    ``made`` counts the requests that were made for it before, ``wasted`` their tokens.
+    """
+
+    reply: Reply
+    conversation: Conversation
+    made: int = 0
+    wasted: int = 0
 
 
 class ReplyQueue(Protocol):
     """Brings queued replies to those who make them."""
+
+    @property
+    @abstractmethod
+    def makes_here(self) -> bool:
+        """Whether a reply that is put now is made in this process, at once: then whoever stores it may claim it in the
+        same transaction, and give it to ``make``."""
+
+    @abstractmethod
+    async def make(self, job: Job) -> None:
+        """Make a reply that was claimed for this process, at once. Returns before it is made; never raises. One that
+        is not begun after all is due again when its lease is over."""
 
     @abstractmethod
     async def put(self, reply_id: ReplyId) -> None:

@@ -172,8 +172,9 @@ class Messages(Protocol):
     """Messages; each one's creation is the log entry at its ``seq``."""
 
     @abstractmethod
-    async def add(self, message: Message, fingerprint: bytes) -> None:
-        """Store a new message at a place that was got by ``advance`` in this transaction.
+    async def add(self, message: Message, fingerprint: bytes, reply: Reply | None = None, lease: float = 0.0) -> None:
+        """Store a new message at a place that was got by ``advance`` in this transaction, and the ``reply`` that it
+        asks for, as ``Replies.add`` does.
 
         Raises ``DuplicateMessage`` where this (room, sender, m_id) is stored already, ``NotAuthenticated`` where the
         sender's account is gone.
@@ -216,8 +217,11 @@ class Replies(Protocol):
     """Answers in the making. Leases run by the storage's clock, not by the caller's."""
 
     @abstractmethod
-    async def add(self, reply: Reply) -> None:
-        """Store a queued reply. Raises ``Contention`` where this prompt has an unfinished one, or this try."""
+    async def add(self, reply: Reply, lease: float = 0.0) -> None:
+        """Store a queued reply, or a running one that is claimed already, for ``lease`` seconds from now.
+
+        Raises ``Contention`` where this prompt has an unfinished one, or this try.
+        """
 
     @abstractmethod
     async def get(self, reply_id: ReplyId) -> Reply | None:

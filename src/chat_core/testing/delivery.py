@@ -5,7 +5,8 @@ Subclass them in a module that pytest collects::
     class TestOurQueue(ReplyQueueContract):
         @pytest.fixture
         async def queue(self, maker: Maker) -> AsyncIterator[ReplyQueue]:
-            queue = OurQueue(...)  # so set up that what is put on it ends in `await maker(reply_id)`
+            # So set up that what is put on it ends in `await maker(reply_id)`, and a job in `await maker.go_on(job)`.
+            queue = OurQueue(...)
             yield queue
             await queue.close()
 
@@ -17,11 +18,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 
 import pytest
 
-from chat_core.domain.ids import ReplyId, uuid7
-from chat_core.ports.delivery import ReplyQueue
+from chat_core.domain.ids import MessageId, ReplyId, RoomId, utc_now, uuid7
+from chat_core.domain.reply import Reply
+from chat_core.ports.delivery import Job, ReplyQueue
+from chat_core.ports.language_model import Conversation
 from chat_core.testing.models import Gate
 from chat_core.testing.optional import shown
 
@@ -35,6 +39,20 @@ Outage = Callable[[], AbstractAsyncContextManager[object]]
 def a_reply() -> ReplyId:
     """The id of a reply that nobody has heard of."""
     return ReplyId(uuid7())
+
+
+def a_job() -> Job:
+    """A reply that nobody has heard of, claimed."""
+    at = utc_now()
+    reply = Reply(
+        id=a_reply(),
+        room_id=RoomId(uuid7()),
+        prompt_id=MessageId(uuid7()),
+        asked_by=None,
+        created_at=at,
+        deadline_at=at + timedelta(minutes=1),
+    )
+    return Job(reply=reply.claimed(), conversation=Conversation(turns=()))
 
 
 class Maker:
@@ -54,6 +72,10 @@ class Maker:
             self._news.notify_all()
         if reply_id in self.errors:
             raise self.errors[reply_id]
+
+    async def go_on(self, job: Job) -> None:
+        """Make one that is claimed."""
+        await self(job.reply.id)
 
     async def has_made(self, *reply_ids: ReplyId) -> None:
         """Return once each of them was made. Raises ``TimeoutError`` where that never happens."""
@@ -142,6 +164,17 @@ class ReplyQueueContract:
         await queue.put(bad)
         await queue.put(good)
         await maker.has_made(bad, good)
+
+    async def test_what_was_claimed_for_it_is_made_here(self, queue: ReplyQueue, maker: Maker) -> None:
+        """Where ``makes_here`` says so, a job is begun at once, and made to its end beside the one who gave it. It
+        needs no claim: whoever stored the reply has claimed it. Where it says no, nobody gives a job."""
+        if not queue.makes_here:
+            pytest.skip("this queue brings replies to other processes")
+        job = a_job()
+        async with asyncio.timeout(PATIENCE):
+            await queue.make(job)
+        await maker.has_made(job.reply.id)
+        assert maker.made[job.reply.id] == 1
 
     async def test_putting_never_raises(self, queue: ReplyQueue, outage: Outage | None) -> None:
         """The message is stored when its reply is put on the queue: an error now would call a send a failure that was

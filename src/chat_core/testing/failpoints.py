@@ -24,7 +24,7 @@ from typing import Any, cast
 
 from chat_core.domain.ids import ReplyId
 from chat_core.domain.message import Message
-from chat_core.ports.delivery import ReplyQueue
+from chat_core.ports.delivery import Job, ReplyQueue
 from chat_core.ports.storage import Messages, Replies, Transaction, UnitOfWork
 from chat_core.testing.passing import PassingTransaction
 
@@ -93,6 +93,14 @@ class _Queue(ReplyQueue):
     async def put(self, reply_id: ReplyId) -> None:
         await self._points.reach("send.before_enqueue")
         await self._queue.put(reply_id)
+
+    @property
+    def makes_here(self) -> bool:
+        return self._queue.makes_here
+
+    async def make(self, job: Job) -> None:
+        await self._points.reach("send.before_enqueue")
+        await self._queue.make(job)
 
 
 class _Spy:

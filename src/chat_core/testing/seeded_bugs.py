@@ -146,8 +146,8 @@ class _LateTransaction(PassingTransaction):
     def messages(self) -> Messages:
         return cast("Messages", _Overlaid(self.inner.messages, add=self._add))
 
-    async def _add(self, message: Message, fingerprint: bytes) -> None:
-        await self.inner.messages.add(message, fingerprint)
+    async def _add(self, message: Message, fingerprint: bytes, reply: Reply | None = None, lease: float = 0.0) -> None:
+        await self.inner.messages.add(message, fingerprint, reply, lease)
         self.holds_message = True
 
     async def commit(self) -> None:
@@ -199,12 +199,17 @@ class _ForgetfulTransaction(PassingTransaction):
         if not self._drops():
             await self.inner.rooms.add_entry(entry)
 
-    async def _add_message(self, message: Message, fingerprint: bytes) -> None:
-        self._held = message, fingerprint
+    async def _add_message(
+        self, message: Message, fingerprint: bytes, reply: Reply | None = None, lease: float = 0.0
+    ) -> None:
+        if reply is not None:
+            await self.inner.messages.add(message, fingerprint, reply, lease)
+        else:
+            self._held = message, fingerprint
 
-    async def _add_reply(self, reply: Reply) -> None:
+    async def _add_reply(self, reply: Reply, lease: float = 0.0) -> None:
         await self._store()
-        await self.inner.replies.add(reply)
+        await self.inner.replies.add(reply, lease)
 
     async def _finish(self, reply: Reply) -> bool:
         await self._store()

@@ -7,14 +7,17 @@ from datetime import timedelta
 import pytest
 
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, uuid7
+from chat_core.domain.message import fingerprint
 from chat_core.domain.reply import Attempt, Cuts, Part, Place, Reply, ReplyStatus
-from chat_core.errors import Contention
-from chat_core.ports.storage import UnitOfWork
+from chat_core.errors import Contention, NotAuthenticated
+from chat_core.ports.storage import DuplicateMessage, UnitOfWork
 from chat_core.testing.samples import (
     MOMENT,
+    a_message,
     a_prompt,
     a_queued_reply,
     a_reply,
+    a_user,
     any_texts,
     asked,
     claimed,
@@ -448,3 +451,44 @@ class ReplyClauses:
             assert list(await tx.replies.spent_parts(10)) == []
             assert list(await tx.replies.parts(replies[0].id, Place(replies[0].epoch, 0))) == []
             assert len(await tx.replies.parts(replies[1].id, Place(replies[1].epoch, 0))) == 2
+
+    async def test_a_message_and_its_reply_are_stored_at_once(self, uow: UnitOfWork) -> None:
+        """Queued, or claimed already: then it is leased as after a claim, and due when the lease is over."""
+        user = await stored_user(uow)
+        room = await stored_room(uow, user)
+        stored: list[Reply] = []
+        for lease in (0.0, 60.0, 0.0):
+            async with uow() as tx:
+                door = await tx.rooms.advance(room.id, user.id, at=MOMENT, messages=1)
+                assert door is not None
+                message = a_message(room, user, door.room.last_seq, "hello")
+                reply = a_reply(message)
+                reply = reply if not stored else reply.claimed()
+                await tx.messages.add(message, fingerprint("hello"), reply, lease)
+                await tx.commit()
+            stored.append(reply)
+            assert await _stored(uow, reply) == reply
+        queued, leased, over = stored
+        assert await _due(uow) == [queued.id, over.id]
+        async with uow() as tx:
+            assert await tx.replies.claim(leased.id, 60) is None
+            assert await tx.replies.extend(leased.id, leased.epoch, 60) == leased
+            taken = await tx.replies.claim(over.id, 60)
+            assert taken is not None
+            assert (taken.epoch, taken.crashes) == (over.epoch + 1, 1)
+
+    async def test_where_a_message_is_refused_so_is_its_reply(self, uow: UnitOfWork) -> None:
+        """A repeat of its key, or an account that is gone: nothing of either is there."""
+        user = await stored_user(uow)
+        room = await stored_room(uow, user)
+        first = await said(uow, room, user, m_id="k")
+        for author, key, error in ((user, "k", DuplicateMessage), (a_user("ghost"), "other", NotAuthenticated)):
+            message = replace(a_message(room, author, 2, "hello"), m_id=key)
+            reply = a_reply(message)
+            with pytest.raises(error):
+                async with uow() as tx:
+                    await tx.rooms.advance(room.id, user.id, at=MOMENT, messages=1)
+                    await tx.messages.add(message, fingerprint("hello"), reply)
+            assert await _stored(uow, reply) is None
+        async with uow.read() as tx:
+            assert [message.id for message in (await tx.messages.page(room.id, 10)).messages] == [first.id]

@@ -173,11 +173,17 @@ class FollowReply:
     monotonic: Callable[[], float] = time.monotonic
 
     async def __call__(
-        self, *, reply_id: ReplyId, after: Place | None = None, leave: Callable[[], bool] = lambda: False
+        self,
+        *,
+        reply_id: ReplyId,
+        after: Place | None = None,
+        known: Reply | None = None,
+        leave: Callable[[], bool] = lambda: False,
     ) -> AsyncGenerator[ReplyEvent, None]:
+        """``known`` is the reply as it was stored a moment ago: then the storage is not asked again for the same."""
         viewer = _Viewer(after)
         async with self.feed.follow(reply_id) as watch:
-            look = await self._look(reply_id, viewer, watch)
+            look = _Look(reply=known) if known is not None else await self._look(reply_id, viewer, watch)
             now = spoke = looked = self.monotonic()
             while True:
                 for event in self._news(viewer, look, watch):

@@ -15,11 +15,10 @@ from chat_core.domain.message import AI_NAME, Message, MessageKind, MessageStatu
 from chat_core.domain.reply import CRASHES_MAX, Attempt, Reply, ReplyStatus
 from chat_core.domain.room import Door
 from chat_core.errors import ModelError, ModelTimedOut, Unavailable
-from chat_core.ports.delivery import LogGrew, ReplyFeed, RoomFeed, Watch
+from chat_core.ports.delivery import Job, LogGrew, ReplyFeed, RoomFeed, Watch
 from chat_core.ports.language_model import (
     AttemptBegins,
     AttemptFailed,
-    Conversation,
     End,
     LanguageModel,
     ReplyPart,
@@ -28,7 +27,7 @@ from chat_core.ports.language_model import (
 from chat_core.ports.storage import Transaction, UnitOfWork
 from chat_core.use_cases.drafts import ANSWER_MAX, AnswerTooLong, Draft, Verdict, verdict_of, verdict_of_stop
 from chat_core.use_cases.parts import ShowParts
-from chat_core.use_cases.prompts import CONTEXT_MESSAGES, conversation
+from chat_core.use_cases.prompts import read_conversation
 from chat_core.use_cases.transactions import again_on_contention
 from chat_core.use_cases.turns import Turns
 
@@ -44,14 +43,6 @@ class _Makes(Enum):
     DONE = "done"
     STOPPED = "stopped"
     LOST = "lost"
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    reply: Reply
-    conversation: Conversation
-    made: int
-    wasted: int
 
 
 class _NotOurs(Exception):
@@ -79,8 +70,12 @@ class GenerateReply:
 
     async def __call__(self, reply_id: ReplyId) -> None:
         job = await self._claim(reply_id)
-        if job is None:
-            return
+        if job is not None:
+            await self.go_on(job)
+
+    async def go_on(self, job: Job) -> None:
+        """Make a reply that is claimed already, for this maker and for as long as ``lease`` says."""
+        reply_id = job.reply.id
         draft = Draft(epoch=job.reply.epoch, number=job.made, wasted=job.wasted)
         # Before the first request: from now on what an earlier maker still has to show is not taken.
         await self.feed.begin(reply_id, job.reply.epoch)
@@ -106,7 +101,7 @@ class GenerateReply:
     # --- the claim ---
 
     @again_on_contention
-    async def _claim(self, reply_id: ReplyId) -> _Job | None:
+    async def _claim(self, reply_id: ReplyId) -> Job | None:
         async with self.uow() as tx:
             reply = await tx.replies.claim(reply_id, self.lease)
             if reply is None:
@@ -117,7 +112,7 @@ class GenerateReply:
             await self.feed.announce(reply_id)
         return job
 
-    async def _job(self, tx: Transaction, reply: Reply) -> _Job | None:
+    async def _job(self, tx: Transaction, reply: Reply) -> Job | None:
         """What there is to do, or ``None`` where the reply has its end already, by this transaction."""
         at = self.now()
         prompt = await tx.messages.get(reply.prompt_id)
@@ -130,18 +125,15 @@ class GenerateReply:
             await tx.replies.finish(reply.ended(ReplyStatus.FAILED, at, error_code=code))
             return None
         earlier = await tx.replies.attempts(reply.id) if reply.attempts else ()
-        asked = conversation(
-            await tx.messages.context(reply.room_id, prompt.seq, CONTEXT_MESSAGES),
-            room.ai,
-            seconds_left=min(self.timeout, (reply.deadline_at - at).total_seconds()),
-            attempts=[f"{attempt.provider}:{attempt.model}" for attempt in earlier],
-        )
+        seconds_left = min(self.timeout, (reply.deadline_at - at).total_seconds())
+        models = [f"{attempt.provider}:{attempt.model}" for attempt in earlier]
+        asked = await read_conversation(tx, prompt, room.ai, seconds_left, models)
         wasted = sum((attempt.input_tokens or 0) + (attempt.output_tokens or 0) for attempt in earlier)
-        return _Job(reply, asked, made=len(earlier), wasted=wasted)
+        return Job(reply=reply, conversation=asked, made=len(earlier), wasted=wasted)
 
     # --- the model ---
 
-    async def _stream(self, job: _Job, draft: Draft) -> End:
+    async def _stream(self, job: Job, draft: Draft) -> End:
         """Read the model to its end. What bounds it is here, whatever the model itself promises."""
         seconds = job.conversation.seconds_left
         total = asyncio.timeout(None if seconds is None else max(0.0, seconds))
@@ -153,7 +145,7 @@ class GenerateReply:
                 raise
             raise ModelTimedOut(f"no end after {seconds:g} s") from error
 
-    async def _read(self, job: _Job, draft: Draft) -> End:
+    async def _read(self, job: Job, draft: Draft) -> End:
         # The port's iterator is a generator, or closes like one.
         stream = cast("AsyncGenerator[ReplyPart, None]", self.model.stream(job.conversation))
         async with aclosing(stream) as parts:

@@ -18,8 +18,9 @@ from chat_core.domain.reply import Reply, ReplyStatus
 from chat_core.domain.room import AIMode, Door, EventKind, LogEntry, RoomAI, WhenBusy, open_door
 from chat_core.domain.user import Actor
 from chat_core.errors import Forbidden, Invalid, MessageIdReused, NotFound, RoomBusy
-from chat_core.ports.delivery import LogGrew, ReplyChanged, ReplyFeed, ReplyQueue, RoomFeed
+from chat_core.ports.delivery import Job, LogGrew, ReplyChanged, ReplyFeed, ReplyQueue, RoomFeed
 from chat_core.ports.storage import DuplicateMessage, MessagePage, StoredSend, Transaction, UnitOfWork
+from chat_core.use_cases.prompts import read_conversation
 from chat_core.use_cases.rooms import cancel_unfinished, enter
 from chat_core.use_cases.transactions import again_on_contention
 from chat_core.use_cases.turns import Turns
@@ -27,11 +28,15 @@ from chat_core.use_cases.turns import Turns
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """A message that is stored, its newest reply where it asked for one, and whether this was a repeat."""
+    """A message that is stored, its newest reply where it asked for one, and whether this was a repeat.
+
+    ``job`` is there where the reply was claimed for this process.
+    """
 
     message: Message
     reply: Reply | None
     replayed: bool = False
+    job: Job | None = None
 
 
 def _asks(ai: RoomAI, content: str) -> bool:
@@ -43,7 +48,8 @@ class SendMessage:
     """Store a message, and a queued reply where the room's AI is asked: once for each (room, sender, ``m_id``).
 
     A repeat changes nothing and gives back what is stored. ``deadline`` is how many seconds a reply has from now to
-    its end, waiting included. Raises ``Invalid``, ``NotFound``, ``MessageIdReused``, ``RoomBusy``.
+    its end, waiting included; ``lease`` and ``timeout`` are as for ``GenerateReply``. Raises
+    ``Invalid``, ``NotFound``, ``MessageIdReused``, ``RoomBusy``.
     """
 
     uow: UnitOfWork
@@ -51,28 +57,37 @@ class SendMessage:
     turns: Turns
     room_feed: RoomFeed
     deadline: float = 900.0
+    lease: float = 15.0
+    timeout: float = 300.0
     now: Callable[[], datetime] = utc_now
 
-    async def __call__(self, *, actor: Actor, room_id: RoomId, content: str, m_id: str | None = None) -> Sent:
+    async def __call__(
+        self, *, actor: Actor, room_id: RoomId, content: str, m_id: str | None = None, at_once: bool = False
+    ) -> Sent:
+        """``at_once``: the sender waits for the answer. Where it is made in this process, the reply is then claimed for
+        it in the transaction that stores it, and comes back running; else it comes back queued."""
         check_content(content)
         given = m_id is not None
         m_id = check_m_id(m_id) if m_id is not None else str(uuid7())
-        sent = await (self._once if given else self._in_turn)(actor, room_id, content, m_id)
+        claims = at_once and self.queue.makes_here
+        sent = await (self._once if given else self._in_turn)(actor, room_id, content, m_id, claims)
+        if sent.job is not None:
+            await self.queue.make(sent.job)
+        elif sent.reply is not None and sent.reply.status is ReplyStatus.QUEUED:
+            await self.queue.put(sent.reply.id)
         if not sent.replayed:
             await self.room_feed.tell(LogGrew(room_id=room_id, seq=sent.message.seq))
             if sent.reply is not None:
                 await self.room_feed.tell(ReplyChanged(room_id=room_id, reply_id=sent.reply.id))
-        if sent.reply is not None and sent.reply.status is ReplyStatus.QUEUED:
-            await self.queue.put(sent.reply.id)
         return sent
 
-    async def _once(self, actor: Actor, room_id: RoomId, content: str, m_id: str) -> Sent:
+    async def _once(self, actor: Actor, room_id: RoomId, content: str, m_id: str, claims: bool) -> Sent:
         # Of repeats that come at once the first goes to the room's line alone: the others find what it has stored.
         async with self.turns((room_id, actor.user_id, m_id)) as waited:
             if waited and (sent := await self._replay(actor, room_id, content, m_id)) is not None:
                 return sent
             try:
-                return await self._in_turn(actor, room_id, content, m_id, given=True)
+                return await self._in_turn(actor, room_id, content, m_id, claims, given=True)
             except DuplicateMessage:
                 # Another process stored the same m_id between the look and the insert: now it is there to be read.
                 sent = await self._replay(actor, room_id, content, m_id)
@@ -80,19 +95,21 @@ class SendMessage:
                     raise NotFound from None
                 return sent
 
-    async def _in_turn(self, actor: Actor, room_id: RoomId, content: str, m_id: str, *, given: bool = False) -> Sent:
+    async def _in_turn(
+        self, actor: Actor, room_id: RoomId, content: str, m_id: str, claims: bool, *, given: bool = False
+    ) -> Sent:
         async with self.turns(room_id):
-            return await self._store(actor, room_id, content, m_id, given)
+            return await self._store(actor, room_id, content, m_id, claims, given)
 
     @again_on_contention
-    async def _store(self, actor: Actor, room_id: RoomId, content: str, m_id: str, given: bool) -> Sent:
+    async def _store(self, actor: Actor, room_id: RoomId, content: str, m_id: str, claims: bool, given: bool) -> Sent:
         async with self.uow() as tx:
-            door = open_door(await tx.rooms.door(room_id, actor.user_id))
             stored = await tx.messages.sent(room_id, actor.user_id, m_id) if given else None
             if stored is not None:
+                open_door(await tx.rooms.door(room_id, actor.user_id))
                 return await self._again(tx, stored, content)
             at = self.now()
-            door = await self._take_place(tx, door, actor, at)
+            door = await self._take_place(tx, room_id, actor, at)
             asks = _asks(door.room.ai, content)
             if asks and door.room.ai.busy is WhenBusy.REJECT and await tx.replies.unfinished_in(room_id):
                 raise RoomBusy
@@ -107,16 +124,19 @@ class SendMessage:
                 username=actor.username,
                 created_at=at,
             )
-            await tx.messages.add(message, fingerprint(content))
-            reply = self._reply(message, at) if asks else None
-            if reply is not None:
-                await tx.replies.add(reply)
+            reply, job = self._reply(message, at) if asks else None, None
+            if reply is not None and claims:
+                reply = reply.claimed()
+            await tx.messages.add(message, fingerprint(content), reply, self.lease if claims else 0.0)
+            if reply is not None and claims:
+                asked = await read_conversation(tx, message, door.room.ai, min(self.timeout, self.deadline))
+                job = Job(reply=reply, conversation=asked)
             await tx.commit()
-        return Sent(message=message, reply=reply)
+        return Sent(message=message, reply=reply, job=job)
 
-    async def _take_place(self, tx: Transaction, door: Door, actor: Actor, at: datetime) -> Door:
-        # The door is looked at again under the lock: it may have closed, or the person joined, since the first look.
-        room_id = door.room.id
+    async def _take_place(self, tx: Transaction, room_id: RoomId, actor: Actor, at: datetime) -> Door:
+        # The door is looked at under the lock, where it cannot close. For whom it is closed, no place was taken: that
+        # is undone with the transaction.
         door = open_door(await tx.rooms.advance(room_id, actor.user_id, at=at, messages=1))
         if not door.is_member:
             await enter(tx, door, actor, at)

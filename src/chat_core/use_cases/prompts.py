@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from chat_core.domain.message import Message, MessageKind
 from chat_core.domain.room import RoomAI
 from chat_core.ports.language_model import Conversation, Turn, TurnRole
+from chat_core.ports.storage import Transaction
 
 #: How many of a room's latest messages a prompt holds.
 CONTEXT_MESSAGES = 20
@@ -35,6 +36,14 @@ def conversation(
         seconds_left=seconds_left,
         attempts=tuple(attempts),
     )
+
+
+async def read_conversation(
+    tx: Transaction, prompt: Message, ai: RoomAI, seconds_left: float, attempts: Sequence[str] = ()
+) -> Conversation:
+    """The conversation that ends with this prompt, as its room is now."""
+    messages = await tx.messages.context(prompt.room_id, prompt.seq, CONTEXT_MESSAGES)
+    return conversation(messages, ai, seconds_left=seconds_left, attempts=attempts)
 
 
 def _turn(message: Message, mark: str | None) -> Turn:

@@ -84,17 +84,22 @@ async def send_message(
     With an `m_id` (or an `Idempotency-Key`) the send is safe to repeat, for ever: a repeat gives back the same pair.
     """
     m_id = data.m_id if data.m_id is not None else idempotency_key(key)
+    streams, wishes = wants_events(accept), preferences(prefer)
     with ExitStack() as held:
-        if wants_events(accept):
+        if streams:
             held.enter_context(open_streams(actor.user_id))
-        sent = await send_message(actor=actor, room_id=room_of(room_id), content=data.content, m_id=m_id)
-        if wants_events(accept):
+        at_once = streams or "respond-async" not in wishes
+        sent = await send_message(
+            actor=actor, room_id=room_of(room_id), content=data.content, m_id=m_id, at_once=at_once
+        )
+        if streams:
             return EventStream(
-                reply_streams.chunks(actor, sent.reply, first=sent.message) if sent.reply else no_reply(sent.message),
+                reply_streams.chunks(actor, sent.reply, first=sent.message, replayed=sent.replayed)
+                if sent.reply
+                else no_reply(sent.message),
                 headers={"Idempotency-Replayed": "true"} if sent.replayed else {},
                 place=held.pop_all(),
             )
-    wishes = preferences(prefer)
     answer = None
     if sent.reply is not None:
         seconds = 0.0 if "respond-async" in wishes else preferred_wait(wishes, settings.send_wait)

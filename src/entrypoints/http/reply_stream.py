@@ -12,7 +12,7 @@ from chat_core.domain.message import Message
 from chat_core.domain.reply import Place, Reply
 from chat_core.domain.user import Actor
 from chat_core.errors import Invalid
-from chat_core.use_cases import follow as following
+from chat_core.use_cases import follow as kinds
 from chat_core.use_cases.follow import FollowReply, ReplyEvent
 from chat_core.use_cases.live.connection import Ended
 from chat_core.use_cases.live.hub import Hub
@@ -41,19 +41,19 @@ def _id(place: Place) -> str:
 def encoded(happened: ReplyEvent) -> bytes:
     """The event, in the names and fields of the contract."""
     match happened:
-        case following.Delta(text, place):
+        case kinds.Delta(text, place):
             return event("delta", _json.encode({"text": text}), _id(place))
-        case following.Quiet():
+        case kinds.Quiet():
             return COMMENT
-        case following.Started(reply, place):
+        case kinds.Started(reply, place):
             return event("reply", _json.encode(ReplyOut.of(reply)), _id(place))
-        case following.Reset(place):
+        case kinds.Reset(place):
             return event("reset", b"{}", _id(place))
-        case following.Answered(message, place):
+        case kinds.Answered(message, place):
             return event("ai_message", _json.encode(MessageOut.of(message)), _id(place))
-        case following.Failed(reply, place):
+        case kinds.Failed(reply, place):
             return event("failed", _json.encode(ReplyOut.of(reply)), _id(place))
-        case following.Ended(reply, place):
+        case kinds.Ended(reply, place):
             return event("end", _json.encode(ReplyOut.of(reply)), _id(place))
 
 
@@ -71,9 +71,16 @@ class ReplyStreams:
     draining: Draining
 
     async def chunks(
-        self, actor: Actor, reply: Reply, after: Place | None = None, *, first: Message | None = None
+        self,
+        actor: Actor,
+        reply: Reply,
+        after: Place | None = None,
+        *,
+        first: Message | None = None,
+        replayed: bool = False,
     ) -> AsyncGenerator[bytes, None]:
-        """The body of a stream that begins behind ``after``; on the stream of a send the message comes ``first``.
+        """The body of a stream that begins behind ``after``; on the stream of a send the message comes ``first``, and
+        ``replayed`` says whether that was a repeat.
 
         Ends early where the room is closed to the viewer, or their session or the stream's life is over, and when the
         process has to end: but then a reply that is being made has some time to come to its end before that.
@@ -81,13 +88,18 @@ class ReplyStreams:
         if first is not None:
             yield user_message(first)
         until = time.monotonic() + life()
-        async with self.hub.guard(actor, reply.room_id) as guard:
+        # Of a send that was stored a moment ago, what the storage knows is known here.
+        sent = first is not None and not replayed
+        async with self.hub.guard(
+            actor, reply.room_id, since=first.seq if first is not None and sent else None
+        ) as guard:
 
             def leave() -> bool:
                 out = guard.ended is not None and guard.ended is not Ended.DRAINING
                 return out or self.draining.hurries() or time.monotonic() > until
 
-            async with aclosing(self.follow(reply_id=reply.id, after=after, leave=leave)) as events:
+            following = self.follow(reply_id=reply.id, after=after, known=reply if sent else None, leave=leave)
+            async with aclosing(following) as events:
                 async for happened in events:
                     if guard.ended is not None and guard.ended is not Ended.DRAINING:
                         return

@@ -158,20 +158,22 @@ class Hub:
         self._unwatch(room)
 
     @asynccontextmanager
-    async def guard(self, actor: Actor, room_id: RoomId) -> AsyncGenerator[Guard]:
+    async def guard(self, actor: Actor, room_id: RoomId, since: int | None = None) -> AsyncGenerator[Guard]:
         """For who follows something of a room without its events: the guard ends when that has to end.
 
-        Raises ``NotFound`` where the room is closed to them.
+        ``since`` is a place at which the room was found open to them a moment ago. Raises ``NotFound`` where it is
+        closed to them.
         """
         room, guard = self._watch(room_id), Guard(actor)
         room.guards.add(guard)
         self._guards.add(guard)
         try:
-            # Looked at after the guard stands: a door that closes later is heard of.
-            async with self._catchers, self._uow.read() as tx:
-                last = open_door(await tx.rooms.door(room_id, actor.user_id)).room.last_seq
+            if since is None or room.read > since:
+                # Looked at after the guard stands: a door that closes later is heard of.
+                async with self._catchers, self._uow.read() as tx:
+                    since = open_door(await tx.rooms.door(room_id, actor.user_id)).room.last_seq
             if not room.joined and not room.read:
-                room.begin_at(last)
+                room.begin_at(since)
             room.known = max(room.known, room.read)
             yield guard
         finally:
