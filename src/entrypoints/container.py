@@ -342,6 +342,7 @@ class Container(containers.DeclarativeContainer):
         room_feed=room_feed,
         queue=queue,
         turns=turns,
+        model=model,
         timeout=settings.provided.model_timeout,
     )
     list_messages = providers.Singleton(messages.ListMessages, uow=uow)

@@ -77,6 +77,10 @@ class Attempts(Wrapper):
         return f"{self.provider}:{self.model_name}"
 
     @property
+    def ready(self) -> bool:
+        return True
+
+    @property
     def health(self) -> Record:
         return self._record
 

@@ -152,6 +152,10 @@ class CircuitBreaker(AroundLink):
     def health(self) -> Record:
         return replace(self._link.health, circuit_open=self._circuit.is_open)
 
+    @property
+    def ready(self) -> bool:
+        return not self._circuit.is_open and self._link.ready
+
     async def stream(self, conversation: Conversation, /) -> AsyncGenerator[ReplyPart, None]:
         # Before anything stands in line for a model that is not asked.
         self._circuit.refuse_if_open()

@@ -12,6 +12,7 @@ from chat_core.ports.language_model import (
     AttemptBegins,
     AttemptFailed,
     Conversation,
+    ForeseeableModel,
     LanguageModel,
     ModelCheck,
     ModelHealth,
@@ -19,7 +20,7 @@ from chat_core.ports.language_model import (
 )
 
 
-class Chain(LanguageModel):
+class Chain(LanguageModel, ForeseeableModel):
     """Asks the first model, and the next one where it is unavailable or refuses, to the last; whose error is raised.
 
     A prompt that is too long, and an answer that cannot be read, are raised at once. Between two models
@@ -71,6 +72,13 @@ class Chain(LanguageModel):
             # A model that had no request left, or was not to be asked (again), has nothing under way that could fail.
             if asked:
                 yield failed
+
+    def foresee(self, conversation: Conversation, /) -> AttemptBegins | None:
+        first = self._models[0]
+        if not first.ready:
+            return None
+        provider, _, model = first.name.partition(":")
+        return AttemptBegins(provider=provider, model=model)
 
     async def check(self) -> ModelHealth:
         """The first model's health, where it is offered or no other one is."""

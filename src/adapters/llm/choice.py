@@ -6,10 +6,17 @@ from contextlib import aclosing
 from adapters.llm.attempts import Record
 from adapters.llm.chain import Chain
 from chat_core.errors import ModelRefused
-from chat_core.ports.language_model import Conversation, LanguageModel, ModelHealth, ReplyPart
+from chat_core.ports.language_model import (
+    AttemptBegins,
+    Conversation,
+    ForeseeableModel,
+    LanguageModel,
+    ModelHealth,
+    ReplyPart,
+)
 
 
-class Choice(LanguageModel):
+class Choice(LanguageModel, ForeseeableModel):
     """Asks the model that ``conversation.model`` names, or the service's own.
 
     Raises ``ModelRefused`` for one that is not offered: a room outlives the list that its model was chosen from.
@@ -41,6 +48,10 @@ class Choice(LanguageModel):
         async with aclosing(self._by_name[name].stream(conversation)) as parts:
             async for part in parts:
                 yield part
+
+    def foresee(self, conversation: Conversation, /) -> AttemptBegins | None:
+        chain = self._by_name.get(conversation.model or self._own.name)
+        return None if chain is None else chain.foresee(conversation)
 
     async def check(self) -> ModelHealth:
         return await self._own.check()

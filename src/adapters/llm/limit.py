@@ -88,6 +88,10 @@ class ConcurrencyLimit(AroundLink):
         self._slots = slots or Slots()
         self._clock, self._timeout = clock, timeout
 
+    @property
+    def ready(self) -> bool:
+        return self._slots.free > 0 and self._link.ready
+
     async def stream(self, conversation: Conversation, /) -> AsyncGenerator[ReplyPart, None]:
         clock = self._clock or asyncio.get_running_loop().time
         left = conversation.seconds_left

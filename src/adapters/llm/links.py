@@ -29,6 +29,12 @@ class Link(LanguageModel, CheckableModel, NotableModel, ClosableModel, Protocol)
     @abstractmethod
     def health(self) -> Record: ...
 
+    @property
+    @abstractmethod
+    def ready(self) -> bool:
+        """Whether a request would be made at once."""
+        ...
+
     @abstractmethod
     def stream(self, conversation: Conversation, /) -> AsyncGenerator[ReplyPart, None]: ...
 
@@ -51,3 +57,7 @@ class AroundLink(Wrapper):
     @property
     def health(self) -> Record:
         return self._link.health
+
+    @property
+    def ready(self) -> bool:
+        return self._link.ready

@@ -16,6 +16,7 @@ from chat_core.domain.room import GONE, Door, EventKind, LogEntry, Membership, R
 from chat_core.domain.user import User
 from chat_core.errors import Contention, EmailTaken, NotAuthenticated, UsernameTaken
 from chat_core.ports.storage import (
+    Asks,
     DuplicateMessage,
     MessagePage,
     Messages,
@@ -164,7 +165,7 @@ class MemoryMessages(Messages):
             stored.message, user_id=author if user else None, username=user.username if user else DELETED_NAME
         )
 
-    async def add(self, message: Message, fingerprint: bytes, reply: Reply | None = None, lease: float = 0.0) -> None:
+    async def add(self, message: Message, fingerprint: bytes, asks: Asks | None = None) -> None:
         if self._places.get((message.room_id, message.seq)):
             raise LookupError("this place in the log is taken")
         if message.user_id is not None:
@@ -176,8 +177,10 @@ class MemoryMessages(Messages):
             self._sends.put(key, message.id)
         self._messages.put(message.id, StoredSend(message=message, fingerprint=fingerprint))
         self._places.put((message.room_id, message.seq), message.id)
-        if reply is not None:
-            await self._replies.add(reply, lease)
+        if asks is not None:
+            await self._replies.add(asks.reply, asks.lease)
+        if asks is not None and asks.attempt is not None:
+            await self._replies.begin_attempt(asks.attempt)
 
     async def get(self, message_id: MessageId) -> Message | None:
         stored = self._messages.get(message_id)

@@ -7,14 +7,21 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from adapters.sql.failures import violated
-from adapters.sql.replies import LEASED, REPLY_FIELDS, SqlReplies, lease_ms, reply_values
+from adapters.sql.replies import (
+    ATTEMPT_FIELDS,
+    LEASED,
+    REPLY_FIELDS,
+    SqlReplies,
+    attempt_values,
+    lease_ms,
+    reply_values,
+)
 from adapters.sql.statements import SqlStatements
-from adapters.sql.tables import messages, replies, users
+from adapters.sql.tables import attempts, messages, replies, users
 from chat_core.domain.ids import MessageId, RoomId, UserId
 from chat_core.domain.message import AI_NAME, DELETED_NAME, Message, MessageKind, MessageStatus
-from chat_core.domain.reply import Reply
 from chat_core.errors import NotAuthenticated
-from chat_core.ports.storage import DuplicateMessage, MessagePage, Messages, StoredSend
+from chat_core.ports.storage import Asks, DuplicateMessage, MessagePage, Messages, StoredSend
 
 #: Nobody's, where the account was ended; its name is that of a deleted user by then.
 _AUTHOR = sa.case((users.c.ended_at.is_(None), messages.c.user_id)).label("user_id")
@@ -50,11 +57,19 @@ _ADD = sa.insert(messages).from_select(
 )
 # PostgreSQL: both rows at once, the second one only where there is the first.
 _ADDED = _ADD.returning(messages.c.id).cte("added")
-_ADD_WITH_REPLY = sa.insert(replies).from_select(
+_ADD_WITH_REPLY: Any = sa.insert(replies).from_select(
     [*REPLY_FIELDS, "lease_until"],
     sa.select(
         *(sa.bindparam(f"reply_{name}", type_=replies.c[name].type) for name in REPLY_FIELDS), LEASED
     ).select_from(_ADDED),
+    include_defaults=False,
+)
+_ASKED = _ADD_WITH_REPLY.returning(replies.c.id).cte("asked")
+_ADD_WITH_ATTEMPT = sa.insert(attempts).from_select(
+    ATTEMPT_FIELDS,
+    sa.select(*(sa.bindparam(f"attempt_{name}", type_=attempts.c[name].type) for name in ATTEMPT_FIELDS)).select_from(
+        _ASKED
+    ),
     include_defaults=False,
 )
 _GET = _SELECT.where(messages.c.id == sa.bindparam("of_message"))
@@ -122,7 +137,7 @@ class SqlMessages(Messages):
         self._statements = statements
         self._replies = replies
 
-    async def add(self, message: Message, fingerprint: bytes, reply: Reply | None = None, lease: float = 0.0) -> None:
+    async def add(self, message: Message, fingerprint: bytes, asks: Asks | None = None) -> None:
         new = {
             "new_id": message.id,
             "new_m_id": message.m_id,
@@ -137,20 +152,26 @@ class SqlMessages(Messages):
             "new_edited_at": message.edited_at,
             "new_status": message.status.value,
         }
-        at_once = reply is not None and self._statements.dialect == "postgresql"
-        if reply is not None and at_once:
-            new |= {f"reply_{name}": value for name, value in reply_values(reply).items()}
-            new |= {"lease_ms": lease_ms(lease)}
+        statement: sa.Executable = _ADD
+        if asks is not None and self._statements.dialect == "postgresql":
+            statement = _ADD_WITH_REPLY
+            new |= {f"reply_{name}": value for name, value in reply_values(asks.reply).items()}
+            new |= {"lease_ms": lease_ms(asks.lease)}
+            if asks.attempt is not None:
+                statement = _ADD_WITH_ATTEMPT
+                new |= {f"attempt_{name}": value for name, value in attempt_values(asks.attempt).items()}
         try:
-            added = await self._statements.run(_ADD_WITH_REPLY if at_once else _ADD, new)
+            added = await self._statements.run(statement, new)
         except exc.IntegrityError as error:
             if violated(error) == "uq_messages_room_id_user_id_m_id":
                 raise DuplicateMessage from error
             raise
         if not added:
             raise NotAuthenticated
-        if reply is not None and not at_once:
-            await self._replies.add(reply, lease)
+        if asks is not None and statement is _ADD:
+            await self._replies.add(asks.reply, asks.lease)
+            if asks.attempt is not None:
+                await self._replies.begin_attempt(asks.attempt)
 
     async def get(self, message_id: MessageId) -> Message | None:
         row = await self._statements.row(_GET, {"of_message": message_id})

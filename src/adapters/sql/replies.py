@@ -106,12 +106,12 @@ _COUNT_ATTEMPT = (
 )
 _ADD_ATTEMPT = sqlite.insert(attempts).on_conflict_do_nothing()
 _COUNTED = _COUNT_ATTEMPT.returning(replies.c.id).cte("counted")
-_ATTEMPT_FIELDS = tuple(column.name for column in attempts.columns)
+ATTEMPT_FIELDS = tuple(column.name for column in attempts.columns)
 _BEGIN_ATTEMPT = (
     postgresql.insert(attempts)
     .from_select(
-        _ATTEMPT_FIELDS,
-        sa.select(*(sa.bindparam(f"new_{name}", type_=attempts.c[name].type) for name in _ATTEMPT_FIELDS)).select_from(
+        ATTEMPT_FIELDS,
+        sa.select(*(sa.bindparam(f"new_{name}", type_=attempts.c[name].type) for name in ATTEMPT_FIELDS)).select_from(
             _COUNTED
         ),
         include_defaults=False,
@@ -232,6 +232,10 @@ def reply_values(reply: Reply) -> dict[str, Any]:
     return values | {"status": reply.status.value, "cuts": _written(reply.cuts)}
 
 
+def attempt_values(attempt: Attempt) -> dict[str, Any]:
+    return {name: getattr(attempt, name) for name in ATTEMPT_FIELDS}
+
+
 def lease_ms(seconds: float) -> int:
     return round(seconds * 1000)
 
@@ -283,7 +287,7 @@ class SqlReplies(Replies):
             "by_provider": attempt.provider,
             "by_model": attempt.model,
         }
-        fields = {name: getattr(attempt, name) for name in _ATTEMPT_FIELDS}
+        fields = attempt_values(attempt)
         if self._statements.dialect == "postgresql":
             new = {f"new_{name}": value for name, value in fields.items()}
             return await self._statements.run(_BEGIN_ATTEMPT, counted | new) == 1

@@ -133,6 +133,10 @@ class Reply:
         crashes = self.crashes + (self.status is ReplyStatus.RUNNING)
         return replace(self, status=ReplyStatus.RUNNING, epoch=self.epoch + 1, crashes=crashes)
 
+    def asks(self, attempt: "Attempt") -> "Reply":
+        """With a request to a provider that is about to be made."""
+        return replace(self, attempts=attempt.number, provider=attempt.provider, model=attempt.model)
+
     def ended(
         self,
         status: ReplyStatus,

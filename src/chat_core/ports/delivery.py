@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from chat_core.domain.ids import ReplyId, RoomId, UserId
-from chat_core.domain.reply import Part, Place, Reply
+from chat_core.domain.reply import Attempt, Part, Place, Reply
 from chat_core.ports.language_model import Conversation
 
 
@@ -15,13 +15,15 @@ from chat_core.ports.language_model import Conversation
 class Job:
     """A reply that is claimed, and what its maker needs to know.
 
-    ``made`` counts the requests that were made for it before, ``wasted`` their tokens.
+    ``made`` counts the requests that were made for it before, ``wasted`` their tokens. ``begun`` is the first request
+    where that is stored already, as it was foreseen.
     """
 
     reply: Reply
     conversation: Conversation
     made: int = 0
     wasted: int = 0
+    begun: Attempt | None = None
 
 
 class ReplyQueue(Protocol):

@@ -172,6 +172,17 @@ class ClosableModel(Protocol):
         ...
 
 
+@runtime_checkable
+class ForeseeableModel(Protocol):
+    """A language model that can say whom it would ask, so that the request can be on the bill a little earlier."""
+
+    @abstractmethod
+    def foresee(self, conversation: Conversation, /) -> AttemptBegins | None:
+        """Whose request a stream that begins now makes first, as things stand; ``None`` where it would not be made at
+        once. Asks nobody; what the stream then announces is what counts."""
+        ...
+
+
 class LanguageModelFactory(Protocol):
     """What an entry point in the group ``chat_core.language_models`` names: makes the model of one provider."""
 

@@ -29,6 +29,16 @@ class StoredSend:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asks:
+    """The reply that a message asks for: queued, or claimed for ``lease`` seconds, and then perhaps with the request
+    that is about to be made for it."""
+
+    reply: Reply
+    lease: float = 0.0
+    attempt: Attempt | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoomCursor:
     """The last room of a page: the next page begins after it."""
 
@@ -172,9 +182,8 @@ class Messages(Protocol):
     """Messages; each one's creation is the log entry at its ``seq``."""
 
     @abstractmethod
-    async def add(self, message: Message, fingerprint: bytes, reply: Reply | None = None, lease: float = 0.0) -> None:
-        """Store a new message at a place that was got by ``advance`` in this transaction, and the ``reply`` that it
-        asks for, as ``Replies.add`` does.
+    async def add(self, message: Message, fingerprint: bytes, asks: Asks | None = None) -> None:
+        """Store a new message at a place that was got by ``advance`` in this transaction, and what it asks for.
 
         Raises ``DuplicateMessage`` where this (room, sender, m_id) is stored already, ``NotAuthenticated`` where the
         sender's account is gone.

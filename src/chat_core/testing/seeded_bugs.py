@@ -25,7 +25,7 @@ from chat_core.domain.ids import ReplyId, RoomId, UserId
 from chat_core.domain.message import Message
 from chat_core.domain.reply import Reply
 from chat_core.domain.room import Door, LogEntry
-from chat_core.ports.storage import Messages, Replies, Rooms, Transaction, UnitOfWork
+from chat_core.ports.storage import Asks, Messages, Replies, Rooms, Transaction, UnitOfWork
 from chat_core.testing.passing import PassingTransaction
 
 #: How late the commit is, in seconds, after it was said to be done.
@@ -146,8 +146,8 @@ class _LateTransaction(PassingTransaction):
     def messages(self) -> Messages:
         return cast("Messages", _Overlaid(self.inner.messages, add=self._add))
 
-    async def _add(self, message: Message, fingerprint: bytes, reply: Reply | None = None, lease: float = 0.0) -> None:
-        await self.inner.messages.add(message, fingerprint, reply, lease)
+    async def _add(self, message: Message, fingerprint: bytes, asks: Asks | None = None) -> None:
+        await self.inner.messages.add(message, fingerprint, asks)
         self.holds_message = True
 
     async def commit(self) -> None:
@@ -199,11 +199,9 @@ class _ForgetfulTransaction(PassingTransaction):
         if not self._drops():
             await self.inner.rooms.add_entry(entry)
 
-    async def _add_message(
-        self, message: Message, fingerprint: bytes, reply: Reply | None = None, lease: float = 0.0
-    ) -> None:
-        if reply is not None:
-            await self.inner.messages.add(message, fingerprint, reply, lease)
+    async def _add_message(self, message: Message, fingerprint: bytes, asks: Asks | None = None) -> None:
+        if asks is not None:
+            await self.inner.messages.add(message, fingerprint, asks)
         else:
             self._held = message, fingerprint
 

@@ -10,7 +10,7 @@ from chat_core.domain.ids import MessageId, ReplyId, RoomId, uuid7
 from chat_core.domain.message import fingerprint
 from chat_core.domain.reply import Attempt, Cuts, Part, Place, Reply, ReplyStatus
 from chat_core.errors import Contention, NotAuthenticated
-from chat_core.ports.storage import DuplicateMessage, UnitOfWork
+from chat_core.ports.storage import Asks, DuplicateMessage, UnitOfWork
 from chat_core.testing.samples import (
     MOMENT,
     a_message,
@@ -464,7 +464,7 @@ class ReplyClauses:
                 message = a_message(room, user, door.room.last_seq, "hello")
                 reply = a_reply(message)
                 reply = reply if not stored else reply.claimed()
-                await tx.messages.add(message, fingerprint("hello"), reply, lease)
+                await tx.messages.add(message, fingerprint("hello"), Asks(reply=reply, lease=lease))
                 await tx.commit()
             stored.append(reply)
             assert await _stored(uow, reply) == reply
@@ -477,6 +477,25 @@ class ReplyClauses:
             assert taken is not None
             assert (taken.epoch, taken.crashes) == (over.epoch + 1, 1)
 
+    async def test_a_message_its_reply_and_the_first_request_are_stored_at_once(self, uow: UnitOfWork) -> None:
+        """The reply shows the attempt's number, provider and model; harmless to begin it again."""
+        user = await stored_user(uow)
+        room = await stored_room(uow, user)
+        async with uow() as tx:
+            door = await tx.rooms.advance(room.id, user.id, at=MOMENT, messages=1)
+            assert door is not None
+            message = a_message(room, user, door.room.last_seq, "hello")
+            claimed_reply = a_reply(message).claimed()
+            attempt = _an_attempt(claimed_reply)
+            reply = claimed_reply.asks(attempt)
+            await tx.messages.add(message, fingerprint("hello"), Asks(reply=reply, lease=60, attempt=attempt))
+            await tx.commit()
+        assert await _stored(uow, reply) == reply
+        assert (reply.attempts, reply.provider, reply.model) == (1, attempt.provider, attempt.model)
+        async with uow() as tx:
+            assert await tx.replies.begin_attempt(attempt)
+            assert list(await tx.replies.attempts(reply.id)) == [attempt]
+
     async def test_where_a_message_is_refused_so_is_its_reply(self, uow: UnitOfWork) -> None:
         """A repeat of its key, or an account that is gone: nothing of either is there."""
         user = await stored_user(uow)
@@ -488,7 +507,7 @@ class ReplyClauses:
             with pytest.raises(error):
                 async with uow() as tx:
                     await tx.rooms.advance(room.id, user.id, at=MOMENT, messages=1)
-                    await tx.messages.add(message, fingerprint("hello"), reply)
+                    await tx.messages.add(message, fingerprint("hello"), Asks(reply=reply))
             assert await _stored(uow, reply) is None
         async with uow.read() as tx:
             assert [message.id for message in (await tx.messages.page(room.id, 10)).messages] == [first.id]

@@ -25,6 +25,8 @@ class Draft:
     attempt: Attempt | None = None
     usage: Usage | None = None
     wasted: int = 0
+    #: Whether a request was announced in this epoch.
+    asked: bool = False
     #: Set when there is something to cut.
     fresh: asyncio.Event = field(default_factory=asyncio.Event)
     _uncut: list[str] = field(default_factory=list[str])

@@ -77,6 +77,8 @@ class GenerateReply:
         """Make a reply that is claimed already, for this maker and for as long as ``lease`` says."""
         reply_id = job.reply.id
         draft = Draft(epoch=job.reply.epoch, number=job.made, wasted=job.wasted)
+        if job.begun is not None:
+            draft.number, draft.attempt = job.begun.number, job.begun
         # Before the first request: from now on what an earlier maker still has to show is not taken.
         await self.feed.begin(reply_id, job.reply.epoch)
         making = asyncio.create_task(self._stream(job, draft))
@@ -153,13 +155,23 @@ class GenerateReply:
                 if isinstance(part, Text):
                     draft.append(part)
                 elif isinstance(part, AttemptBegins):
-                    await self._patiently(job.reply, lambda begins=part: self._begin_attempt(job.reply, draft, begins))
+                    await self._begins(job, draft, part)
                 elif isinstance(part, AttemptFailed):
                     draft.end_attempt(part.code, self.now(), part.usage)
                     draft.forget(part.usage)
                 elif isinstance(part, End):
                     return part
         raise ModelError("The model's stream has no end.")
+
+    async def _begins(self, job: Job, draft: Draft, begins: AttemptBegins) -> None:
+        """Have the request stored before it is made."""
+        foreseen = draft.attempt is not None and draft.attempt is job.begun and not draft.asked
+        draft.asked = True
+        if foreseen and draft.attempt is not None:
+            if (begins.provider, begins.model) == (draft.attempt.provider, draft.attempt.model):
+                return
+            draft.end_attempt("not-made", self.now(), None)
+        await self._patiently(job.reply, lambda: self._begin_attempt(job.reply, draft, begins))
 
     @again_on_contention
     async def _begin_attempt(self, reply: Reply, draft: Draft, begins: AttemptBegins) -> None:

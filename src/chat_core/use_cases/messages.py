@@ -14,12 +14,13 @@ from chat_core.domain.message import (
     fingerprint,
     mentions_ai,
 )
-from chat_core.domain.reply import Reply, ReplyStatus
+from chat_core.domain.reply import Attempt, Reply, ReplyStatus
 from chat_core.domain.room import AIMode, Door, EventKind, LogEntry, RoomAI, WhenBusy, open_door
 from chat_core.domain.user import Actor
 from chat_core.errors import Forbidden, Invalid, MessageIdReused, NotFound, RoomBusy
 from chat_core.ports.delivery import Job, LogGrew, ReplyChanged, ReplyFeed, ReplyQueue, RoomFeed
-from chat_core.ports.storage import DuplicateMessage, MessagePage, StoredSend, Transaction, UnitOfWork
+from chat_core.ports.language_model import Conversation, ForeseeableModel, LanguageModel
+from chat_core.ports.storage import Asks, DuplicateMessage, MessagePage, StoredSend, Transaction, UnitOfWork
 from chat_core.use_cases.prompts import read_conversation
 from chat_core.use_cases.rooms import cancel_unfinished, enter
 from chat_core.use_cases.transactions import again_on_contention
@@ -56,6 +57,7 @@ class SendMessage:
     queue: ReplyQueue
     turns: Turns
     room_feed: RoomFeed
+    model: LanguageModel
     deadline: float = 900.0
     lease: float = 15.0
     timeout: float = 300.0
@@ -110,8 +112,8 @@ class SendMessage:
                 return await self._again(tx, stored, content)
             at = self.now()
             door = await self._take_place(tx, room_id, actor, at)
-            asks = _asks(door.room.ai, content)
-            if asks and door.room.ai.busy is WhenBusy.REJECT and await tx.replies.unfinished_in(room_id):
+            wants = _asks(door.room.ai, content)
+            if wants and door.room.ai.busy is WhenBusy.REJECT and await tx.replies.unfinished_in(room_id):
                 raise RoomBusy
             message = Message(
                 id=MessageId(uuid7()),
@@ -124,13 +126,16 @@ class SendMessage:
                 username=actor.username,
                 created_at=at,
             )
-            reply, job = self._reply(message, at) if asks else None, None
+            reply, job = self._reply(message, at) if wants else None, None
+            asks = Asks(reply=reply) if reply is not None else None
             if reply is not None and claims:
-                reply = reply.claimed()
-            await tx.messages.add(message, fingerprint(content), reply, self.lease if claims else 0.0)
-            if reply is not None and claims:
-                asked = await read_conversation(tx, message, door.room.ai, min(self.timeout, self.deadline))
-                job = Job(reply=reply, conversation=asked)
+                asks = self._claimed(reply.claimed(), door.room.ai, at)
+                reply = asks.reply
+            await tx.messages.add(message, fingerprint(content), asks)
+            if asks is not None and claims:
+                seconds_left = min(self.timeout, self.deadline)
+                conversation = await read_conversation(tx, message, door.room.ai, seconds_left)
+                job = Job(reply=asks.reply, conversation=conversation, begun=asks.attempt)
             await tx.commit()
         return Sent(message=message, reply=reply, job=job)
 
@@ -142,6 +147,23 @@ class SendMessage:
             await enter(tx, door, actor, at)
             door = open_door(await tx.rooms.advance(room_id, actor.user_id, at=at))
         return door
+
+    def _claimed(self, reply: Reply, ai: RoomAI, at: datetime) -> Asks:
+        """A reply that this process makes, with the request that it begins with, where that can be foreseen."""
+        foreseen = None
+        if isinstance(self.model, ForeseeableModel):
+            foreseen = self.model.foresee(Conversation(turns=(), model=ai.model))
+        if foreseen is None:
+            return Asks(reply=reply, lease=self.lease)
+        attempt = Attempt(
+            reply_id=reply.id,
+            number=1,
+            epoch=reply.epoch,
+            provider=foreseen.provider,
+            model=foreseen.model,
+            started_at=at,
+        )
+        return Asks(reply=reply.asks(attempt), lease=self.lease, attempt=attempt)
 
     def _reply(self, message: Message, at: datetime) -> Reply:
         return Reply(
