@@ -25,6 +25,7 @@ from chat_core.ports.language_model import (
     Text,
 )
 from chat_core.ports.storage import Transaction, UnitOfWork
+from chat_core.use_cases.attempts import first_attempt
 from chat_core.use_cases.drafts import ANSWER_MAX, AnswerTooLong, Draft, Verdict, verdict_of, verdict_of_stop
 from chat_core.use_cases.parts import ShowParts
 from chat_core.use_cases.prompts import read_conversation
@@ -131,7 +132,10 @@ class GenerateReply:
         models = [f"{attempt.provider}:{attempt.model}" for attempt in earlier]
         asked = await read_conversation(tx, prompt, room.ai, seconds_left, models)
         wasted = sum((attempt.input_tokens or 0) + (attempt.output_tokens or 0) for attempt in earlier)
-        return Job(reply=reply, conversation=asked, made=len(earlier), wasted=wasted)
+        begun = None if earlier else first_attempt(self.model, reply, asked, at)
+        if begun is not None:
+            await tx.replies.begin_attempt(begun)
+        return Job(reply=reply, conversation=asked, made=len(earlier), wasted=wasted, begun=begun)
 
     # --- the model ---
 

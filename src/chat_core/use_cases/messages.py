@@ -14,13 +14,14 @@ from chat_core.domain.message import (
     fingerprint,
     mentions_ai,
 )
-from chat_core.domain.reply import Attempt, Reply, ReplyStatus
+from chat_core.domain.reply import Reply, ReplyStatus
 from chat_core.domain.room import AIMode, Door, EventKind, LogEntry, RoomAI, WhenBusy, open_door
 from chat_core.domain.user import Actor
 from chat_core.errors import Forbidden, Invalid, MessageIdReused, NotFound, RoomBusy
 from chat_core.ports.delivery import Job, LogGrew, ReplyChanged, ReplyFeed, ReplyQueue, RoomFeed
-from chat_core.ports.language_model import Conversation, ForeseeableModel, LanguageModel
+from chat_core.ports.language_model import Conversation, LanguageModel
 from chat_core.ports.storage import Asks, DuplicateMessage, MessagePage, StoredSend, Transaction, UnitOfWork
+from chat_core.use_cases.attempts import first_attempt
 from chat_core.use_cases.prompts import read_conversation
 from chat_core.use_cases.rooms import cancel_unfinished, enter
 from chat_core.use_cases.transactions import again_on_contention
@@ -150,19 +151,9 @@ class SendMessage:
 
     def _claimed(self, reply: Reply, ai: RoomAI, at: datetime) -> Asks:
         """A reply that this process makes, with the request that it begins with, where that can be foreseen."""
-        foreseen = None
-        if isinstance(self.model, ForeseeableModel):
-            foreseen = self.model.foresee(Conversation(turns=(), model=ai.model))
-        if foreseen is None:
+        attempt = first_attempt(self.model, reply, Conversation(turns=(), model=ai.model), at)
+        if attempt is None:
             return Asks(reply=reply, lease=self.lease)
-        attempt = Attempt(
-            reply_id=reply.id,
-            number=1,
-            epoch=reply.epoch,
-            provider=foreseen.provider,
-            model=foreseen.model,
-            started_at=at,
-        )
         return Asks(reply=reply.asks(attempt), lease=self.lease, attempt=attempt)
 
     def _reply(self, message: Message, at: datetime) -> Reply:

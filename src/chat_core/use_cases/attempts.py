@@ -1,0 +1,22 @@
+"""Requests that are put on the bill a little before they are announced."""
+
+from datetime import datetime
+
+from chat_core.domain.reply import Attempt, Reply
+from chat_core.ports.language_model import Conversation, ForeseeableModel, LanguageModel
+
+
+def first_attempt(model: LanguageModel, reply: Reply, conversation: Conversation, at: datetime) -> Attempt | None:
+    """The request that the making of this reply begins with, where it can be foreseen: then it is stored in the same
+    transaction as the claim, instead of in one of its own."""
+    foreseen = model.foresee(conversation) if isinstance(model, ForeseeableModel) else None
+    if foreseen is None:
+        return None
+    return Attempt(
+        reply_id=reply.id,
+        number=1,
+        epoch=reply.epoch,
+        provider=foreseen.provider,
+        model=foreseen.model,
+        started_at=at,
+    )
