@@ -41,9 +41,7 @@ from chat_core.use_cases.live.page import ReadLog
 from chat_core.use_cases.live.replies import LiveReplies
 from chat_core.use_cases.turns import Turns
 from entrypoints.health import Draining, Part, Readiness
-from entrypoints.http.event_stream import OpenStreams
-from entrypoints.http.reply_stream import ReplyStreams
-from entrypoints.http.sockets import Sockets
+from entrypoints.open_streams import OpenStreams
 from entrypoints.settings import Settings, SettingsError
 
 #: Failures in a row after which a model counts as down.
@@ -361,19 +359,8 @@ class Container(containers.DeclarativeContainer):
 
     hub = providers.Singleton(_hub, uow, room_feed, alive_sessions, draining)
     live_replies = providers.Singleton(LiveReplies, uow, follow_reply, hub)
-    reply_streams = providers.Singleton(ReplyStreams, follow=follow_reply, hub=hub, draining=draining)
     read_log = providers.Singleton(ReadLog, uow=uow)
     open_streams = providers.Singleton(_open_streams, settings)
-    sockets = providers.Singleton(
-        Sockets,
-        hub=hub,
-        authenticate=authenticate,
-        redeem=redeem_ticket,
-        send_message=send_message,
-        open_streams=open_streams,
-        origins=providers.Callable(frozenset, settings.provided.cors_origins),
-        limited=providers.Callable(lambda settings: settings.rate_limits == "on", settings),
-    )
 
     check_database = providers.Callable(_check_sql, database)
     check_redis = providers.Callable(_check_redis, line)

@@ -64,6 +64,14 @@ def modules_after(code: str, tmp_path: Path, **settings: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
+# --- what a process loads ---
+
+
+def test_a_worker_does_not_load_the_web_framework(tmp_path):
+    code = "from entrypoints import worker; from entrypoints.container import memory_container as m; m().hub()"
+    assert not {name for name in modules_after(code, tmp_path) if name.split(".")[0] in ("litestar", "uvicorn")}
+
+
 # --- help, version, providers ---
 
 

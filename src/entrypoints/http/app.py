@@ -20,6 +20,7 @@ from entrypoints.http.bodies import StrictRequest
 from entrypoints.http.injection import bridge
 from entrypoints.http.openapi import document
 from entrypoints.http.page import routes as page
+from entrypoints.http.reply_stream import ReplyStreams
 from entrypoints.http.request_log import RequestLog
 from entrypoints.http.sockets import Sockets
 from entrypoints.running import drains_first, running
@@ -60,7 +61,6 @@ _INJECTED = (
     "delete_message",
     "send_message",
     "await_reply",
-    "reply_streams",
     "open_streams",
     "draining",
     "read_reply",
@@ -68,7 +68,6 @@ _INJECTED = (
     "retry_reply",
     "hub",
     "read_log",
-    "open_streams",
 )
 
 
@@ -77,6 +76,8 @@ def create_app(container: Container) -> RequestLog:
     settings = container.settings()
     dependencies: dict[str, Provide] = {name: bridge(getattr(container, name)) for name in _INJECTED}
     dependencies["actor"] = Provide(actor, sync_to_thread=False)
+    streams = ReplyStreams(follow=container.follow_reply(), hub=container.hub(), draining=container.draining())
+    dependencies["reply_streams"] = bridge(lambda: streams)
 
     @cache
     def openapi() -> bytes:
@@ -104,7 +105,15 @@ def create_app(container: Container) -> RequestLog:
         logging_config=None,
         state=State({"authenticate": container.authenticate(), "openapi": openapi}),
     )
-    sockets: Sockets = container.sockets()
+    sockets = Sockets(
+        hub=container.hub(),
+        authenticate=container.authenticate(),
+        redeem=container.redeem_ticket(),
+        send_message=container.send_message(),
+        open_streams=container.open_streams(),
+        origins=frozenset(settings.cors_origins),
+        limited=settings.rate_limits == "on",
+    )
     return RequestLog(sockets.before(app))
 
 

@@ -12,7 +12,7 @@ from chat_core.domain.user import Actor
 from chat_core.use_cases.messages import SendMessage, Sent
 from chat_core.use_cases.replies import Answer, AwaitReply
 from entrypoints.http.auth import signed_in
-from entrypoints.http.event_stream import EventStream, OpenStreams
+from entrypoints.http.event_stream import EventStream
 from entrypoints.http.injection import Use
 from entrypoints.http.openapi import SECURED, refusals
 from entrypoints.http.parameters import (
@@ -26,6 +26,7 @@ from entrypoints.http.parameters import (
 )
 from entrypoints.http.reply_stream import ReplyStreams, no_reply
 from entrypoints.http.schemas import MessageOut, MessagePairOut, ReplyOut, SendIn, SentData, SentOut
+from entrypoints.open_streams import OpenStreams
 from entrypoints.settings import Settings
 
 

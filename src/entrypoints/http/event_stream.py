@@ -3,17 +3,15 @@
 import asyncio
 import logging
 import random
-from collections import Counter
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from typing import Any
 
 from litestar import Response
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
-from chat_core.domain.ids import UserId
-from chat_core.errors import TooMany, Unavailable
+from chat_core.errors import Unavailable
 from entrypoints.http.request_log import HEAD
 
 log = logging.getLogger(__name__)
@@ -38,30 +36,6 @@ def event(name: str, data: bytes, id_: str | None = None) -> bytes:
 def life() -> float:
     """How long a stream that begins now may live, in seconds: spread, so that they do not all come back at once."""
     return LIFE * random.uniform(0.8, 1.0)  # noqa: S311 - no secret
-
-
-class OpenStreams:
-    """How many streams and sockets each person has open on this process.
-
-    ``most`` bounds them for a person; ``None``: nothing does.
-    """
-
-    def __init__(self, most: int | None) -> None:
-        self._most = most
-        self._open: Counter[UserId] = Counter()
-
-    @contextmanager
-    def __call__(self, user_id: UserId) -> Iterator[None]:
-        """While this is entered it counts as one of theirs. Raises ``TooMany``."""
-        if self._most is not None and self._open[user_id] >= self._most:
-            raise TooMany(f"At most {self._most} streams may be open at once.", retry_after=5)
-        self._open[user_id] += 1
-        try:
-            yield
-        finally:
-            self._open[user_id] -= 1
-            if not self._open[user_id]:
-                del self._open[user_id]
 
 
 class EventStream(Response[bytes]):

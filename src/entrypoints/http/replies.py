@@ -7,12 +7,13 @@ from chat_core.errors import Unavailable
 from chat_core.use_cases.replies import ReadReply, RetryReply, StopReply
 from entrypoints.health import Draining
 from entrypoints.http.auth import signed_in
-from entrypoints.http.event_stream import EventStream, OpenStreams
+from entrypoints.http.event_stream import EventStream
 from entrypoints.http.injection import Use
 from entrypoints.http.openapi import SECURED, refusals
 from entrypoints.http.parameters import Id, LastEventId, reply_of
 from entrypoints.http.reply_stream import ReplyStreams, read_place
 from entrypoints.http.schemas import ReplyOut, ReplyWithMessageOut
+from entrypoints.open_streams import OpenStreams
 
 
 @get("/{reply_id:str}", responses=refusals(404), summary="Read a reply")

@@ -16,12 +16,13 @@ from chat_core.use_cases.live.hub import Hub
 from chat_core.use_cases.live.page import ReadLog
 from chat_core.use_cases.live.room import Subscription
 from entrypoints.http.auth import signed_in
-from entrypoints.http.event_stream import COMMENT, HEARTBEAT, EventStream, OpenStreams, life
+from entrypoints.http.event_stream import COMMENT, HEARTBEAT, EventStream, life
 from entrypoints.http.injection import Use
 from entrypoints.http.live_forms import as_sse
 from entrypoints.http.openapi import SECURED, refusals
 from entrypoints.http.parameters import SEQ_MAX, Accept, Id, PageLimit, room_of, wants_events
 from entrypoints.http.schemas import RoomEventOut, RoomEventsOut
+from entrypoints.open_streams import OpenStreams
 
 
 def _cursor(last_event_id: str | None, after: int | None) -> int | None:

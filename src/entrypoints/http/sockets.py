@@ -18,12 +18,13 @@ from chat_core.use_cases.live.hub import Hub
 from chat_core.use_cases.messages import SendMessage
 from chat_core.use_cases.sessions import RedeemTicket
 from entrypoints.http.auth import bearer_of
-from entrypoints.http.event_stream import SLOW, OpenStreams
+from entrypoints.http.event_stream import SLOW
 from entrypoints.http.live_forms import as_frame
 from entrypoints.http.problems import MEDIA_TYPE, described
 from entrypoints.http.request_log import HEADERS, OUTCOME, request_id
 from entrypoints.http.socket_frames import Frames, TokenBucket
 from entrypoints.http.socket_wire import Wire
+from entrypoints.open_streams import OpenStreams
 
 log = logging.getLogger(__name__)
 
