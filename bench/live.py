@@ -21,7 +21,8 @@ def server(command: list[str], **settings: str) -> Iterator[tuple[str, int]]:
     """The URL and the process id of what this command serves on ``PORT``."""
     directory = Path(tempfile.mkdtemp(prefix="bench-"))
     port = free_port()
-    env = environ(PORT=str(port), **settings)
+    # The floor is a module of ours, and is run in another directory.
+    env = environ(PORT=str(port), PYTHONPATH=str(Path(__file__).parents[1]), **settings)
     with running([word.replace("PORT", str(port)) for word in command], directory, directory / "log", env) as process:
         url = f"http://127.0.0.1:{port}"
         wait_for_http(f"{url}/health", process, directory / "log")
