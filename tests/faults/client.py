@@ -25,6 +25,11 @@ class Person:
         self._session, self._recorder, self.urls = session, recorder, list(urls)
         self._random = random.Random(name)
 
+    @property
+    def token(self) -> str:
+        """What they show to be let in."""
+        return self._token
+
     async def call(
         self,
         method: str,

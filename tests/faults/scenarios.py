@@ -7,4 +7,5 @@ from tests.faults import (  # noqa: F401 - each enters its own
     scenarios_redis,
     scenarios_running,
     scenarios_send,
+    scenarios_streams,
 )

@@ -67,11 +67,7 @@ if _libfaketime:
 else:
     not_run("F42", "clocks five minutes apart", "libfaketime is not here (name it in LIBFAKETIME)")
 
-_STREAMS = "needs the event streams"
-not_run("F04", "kill -9 API with open SSE and WebSocket", _STREAMS)
-not_run("F07", "kill -9 worker mid-stream", _STREAMS)
 not_run("F22", "PostgreSQL failover to a replica that lost the tail", "needs a standby server: declared, not played")
 not_run("F23", "PostgreSQL disk full", "needs a small file system to mount")
-not_run("F41", "slow consumer", _STREAMS)
 not_run("F44", "event loop blocked", "needs a crash point that blocks the loop")
 not_run("F45", "old and new version together", "there is one version so far (FAULTS_SOURCE would name the other)")
