@@ -39,10 +39,10 @@ def _add_request_id(record: logging.LogRecord) -> bool:
 
 
 def _worth_a_line(record: logging.LogRecord) -> bool:
-    # uvicorn's lines for a handshake, with its query, and for one that was refused, which it takes for a fault. Ours
-    # comes at the socket's end.
+    # uvicorn's lines for a handshake, with its query, and for what it takes for faults: a handshake that was refused,
+    # and a stream that was cut off because its reader takes nothing. Ours come at their end.
     message = str(record.msg)
-    return '"WebSocket %s"' not in message and "returned without completing handshake" not in message
+    return '"WebSocket %s"' not in message and "returned without completing" not in message
 
 
 def configure_logs(level: str) -> None:
