@@ -11,7 +11,7 @@ from litestar import Response
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
-from chat_core.errors import Unavailable
+from chat_core.errors import NotFound, Unavailable
 from entrypoints.http.request_log import HEAD
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,8 @@ class _Streaming(ASGIResponse):
             # The body stays unfinished: the server closes the connection, and the client knows that there is more.
             log.info("a reader was too slow and is cut off")
             return
-        except Unavailable as error:
-            # The client comes back with its last id: by then the storage may be there again.
+        except (Unavailable, NotFound) as error:
+            # The client comes back with its last id: by then the storage may be there again, or the door, which closed
+            # in the moment before it was watched, tells it so.
             log.warning("a stream ends early: %s", error.detail)
         await send({"type": "http.response.body", "body": b"", "more_body": False})

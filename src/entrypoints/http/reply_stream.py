@@ -90,18 +90,19 @@ class ReplyStreams:
         until = time.monotonic() + life()
         # Of a send that was stored a moment ago, what the storage knows is known here.
         sent = first is not None and not replayed
-        async with self.hub.guard(
-            actor, reply.room_id, since=first.seq if first is not None and sent else None
-        ) as guard:
+        since = first.seq if first is not None and sent else None
+        async with self.hub.guard(actor, reply.room_id, since=since) as guard:
+
+            def out() -> bool:
+                return guard.ended not in (None, Ended.DRAINING)
 
             def leave() -> bool:
-                out = guard.ended is not None and guard.ended is not Ended.DRAINING
-                return out or self.draining.hurries() or time.monotonic() > until
+                return out() or self.draining.hurries() or time.monotonic() > until
 
             following = self.follow(reply_id=reply.id, after=after, known=reply if sent else None, leave=leave)
             async with aclosing(following) as events:
                 async for happened in events:
-                    if guard.ended is not None and guard.ended is not Ended.DRAINING:
+                    if out():
                         return
                     yield encoded(happened)
 

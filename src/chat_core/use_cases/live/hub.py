@@ -315,6 +315,7 @@ class Hub:
             # Nothing is shown that could not be looked at; the next round tries again.
             log.debug("a room's log cannot be read: %s", error.detail)
         except Exception:
+            # A task's exception has nobody to go to; the next round begins it again.
             log.exception("a room's log could not be read")
         finally:
             room.reader = None
@@ -369,6 +370,7 @@ class Hub:
             # It comes back with its cursor, by when the storage may be there again.
             connection.end(Ended.DRAINING)
         except Exception:
+            # A client that waits for what never comes would not know: it is sent away, and comes back with its cursor.
             log.exception("what a client missed could not be read")
             connection.end(Ended.DRAINING)
         finally:

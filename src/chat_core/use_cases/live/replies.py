@@ -96,6 +96,7 @@ class LiveReplies:
         except (NotFound, Unavailable) as error:
             log.debug("an answer is not shown: %s", error.detail)
         except Exception:
+            # A task's exception has nobody to go to; the next round shows the answer anew while it is made.
             log.exception("an answer could not be shown")
         finally:
             del self._shown[reply_id]
