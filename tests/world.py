@@ -130,10 +130,11 @@ class Making:
 class World:
     """The container over memory, with handy words for what tests do most. Leases run by ``clock``.
 
-    ``held``: what is sent is not answered by itself; ``make`` makes it.
+    ``held``: what is sent is not answered by itself; ``make`` makes it. ``settings``: without limits to one person,
+    unless a test sets them.
     """
 
-    def __init__(self, *scripts: Script, held: bool = False) -> None:
+    def __init__(self, *scripts: Script, held: bool = False, **settings: Any) -> None:
         self.clock = Seconds()
         self.model = ScriptedModel(*scripts)
         self.uow = WatchedUnitOfWork(MemoryUnitOfWork(self.clock))
@@ -141,7 +142,7 @@ class World:
         self._gates = [step for script in scripts if not callable(script) for step in script if isinstance(step, Gate)]
         self._held = held
         self._making: list[asyncio.Task[None]] = []
-        self.container: Container = memory_container(Settings(), model=self.model)
+        self.container: Container = memory_container(Settings(**{"rate_limits": "off"} | settings), model=self.model)
         self.container.uow.override(providers.Object(self.uow))
         if held:
             self.container.queue.override(providers.Object(self.queue))

@@ -20,6 +20,8 @@
     │   ├── RefreshRaced         a refresh token that was spent a moment ago
     │   └── MessageIdReused      the same m_id with other content
     ├── TooMany                  a limit or a quota; says when to come back
+    │   ├── TooManyReplies       as many as one person may have in the making
+    │   └── QuotaExceeded        the day's tokens are used up
     ├── Unavailable              not now; nothing was written
     │   ├── StorageUnavailable   the database is away
     │   │   └── Contention       two transactions collided: the whole of one may be tried again
@@ -178,6 +180,16 @@ class TooMany(ChatError):
     def __init__(self, detail: str = "", *, retry_after: float = 1.0) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
+
+
+class TooManyReplies(TooMany):
+    code = "too-many-replies"
+    title = "Too many answers are being made for you"
+
+
+class QuotaExceeded(TooMany):
+    code = "quota-exceeded"
+    title = "Your tokens for today are used up"
 
 
 class Unavailable(ChatError):

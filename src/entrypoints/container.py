@@ -27,6 +27,7 @@ from chat_core.ports.storage import UnitOfWork
 from chat_core.use_cases import (
     accounts,
     authentication,
+    contexts,
     departures,
     follow,
     generation,
@@ -35,10 +36,14 @@ from chat_core.use_cases import (
     replies,
     rooms,
     sessions,
+    summaries,
+    usage,
 )
 from chat_core.use_cases.live.hub import Hub
 from chat_core.use_cases.live.page import ReadLog
 from chat_core.use_cases.live.replies import LiveReplies
+from chat_core.use_cases.prompts import Budget, Prompts
+from chat_core.use_cases.quotas import Quotas
 from chat_core.use_cases.turns import Turns
 from entrypoints.health import Draining, Part, Readiness
 from entrypoints.open_streams import OpenStreams
@@ -141,6 +146,27 @@ def _model(settings: Settings) -> Choice:
 
 def _offered(model: LanguageModel) -> frozenset[str]:
     return frozenset(model.offered) if isinstance(model, Choice) else frozenset()
+
+
+def _own_model(model: LanguageModel) -> str | None:
+    return model.offered[0] if isinstance(model, Choice) else None
+
+
+def _budget(settings: Settings, model: LanguageModel) -> Budget:
+    # What is no AI, as the echo, cannot say what was said.
+    summarises = settings.summaries and not (isinstance(model, NotableModel) and model.notice)
+    return Budget(
+        tokens=settings.context_tokens,
+        messages=settings.context_messages,
+        window=settings.context_window,
+        summaries=summarises,
+    )
+
+
+def _quotas(settings: Settings) -> Quotas:
+    if settings.rate_limits == "off":
+        return Quotas()
+    return Quotas(running=settings.max_running_replies, daily_tokens=settings.daily_token_limit)
 
 
 def _failpoints(settings: Settings) -> "Failpoints | None":
@@ -284,6 +310,10 @@ class Container(containers.DeclarativeContainer):
     show_parts = providers.Singleton(parts.ShowParts, feed=feed, uncarried=uncarried)
     keep_parts = providers.Singleton(parts.KeepParts, uow=uow, uncarried=uncarried)
     drop_parts = providers.Singleton(parts.DropParts, uow=uow)
+    budget = providers.Singleton(_budget, settings, model)
+    prompts = providers.Singleton(Prompts, budget=budget, own_model=providers.Callable(_own_model, model))
+    quotas = providers.Singleton(_quotas, settings)
+    make_summaries = providers.Singleton(summaries.MakeSummaries, uow=uow, model=model, prompts=prompts)
     generate_reply = providers.Singleton(
         generation.GenerateReply,
         uow=uow,
@@ -292,6 +322,7 @@ class Container(containers.DeclarativeContainer):
         turns=turns,
         show=show_parts,
         room_feed=room_feed,
+        prompts=prompts,
         timeout=settings.provided.model_timeout,
     )
     local_queue = providers.Singleton(_local_queue, generate_reply, failpoints, concurrency)
@@ -341,6 +372,8 @@ class Container(containers.DeclarativeContainer):
         queue=queue,
         turns=turns,
         model=model,
+        prompts=prompts,
+        quotas=quotas,
         timeout=settings.provided.model_timeout,
     )
     list_messages = providers.Singleton(messages.ListMessages, uow=uow)
@@ -353,7 +386,9 @@ class Container(containers.DeclarativeContainer):
     follow_reply = providers.Singleton(follow.FollowReply, uow=uow, feed=feed)
     read_reply = providers.Singleton(replies.ReadReply, uow=uow)
     stop_reply = providers.Singleton(replies.StopReply, uow=uow, feed=feed, await_reply=await_reply)
-    retry_reply = providers.Singleton(replies.RetryReply, uow=uow, room_feed=room_feed, queue=queue)
+    retry_reply = providers.Singleton(replies.RetryReply, uow=uow, room_feed=room_feed, queue=queue, quotas=quotas)
+    read_context = providers.Singleton(contexts.ReadContext, uow=uow)
+    read_usage = providers.Singleton(usage.ReadUsage, uow=uow, quotas=quotas)
     spread_stops = providers.Singleton(replies.SpreadStops, uow=uow, feed=local_feed)
     sweep_replies = providers.Singleton(replies.SweepReplies, uow=uow, queue=queue)
 

@@ -51,6 +51,8 @@ async def running(container: Container) -> AsyncIterator[None]:
         _until(ending, container.keep_parts(), lambda: 0.25),
         _until(ending, container.drop_parts(), lambda: random.uniform(2.0, 4.0)),  # noqa: S311
     ]
+    if container.budget().summaries:
+        rounds.append(_until(ending, _summaries(container), lambda: random.uniform(1.0, 2.0)))  # noqa: S311
     tasks = [asyncio.create_task(round_) for round_ in rounds]
     if container.settings().rate_limits == "off":
         log.warning("RATE_LIMITS is off: one person may open any number of streams, and fill them")
@@ -74,6 +76,17 @@ async def running(container: Container) -> AsyncIterator[None]:
         if isinstance(model, ClosableModel):
             await model.aclose()
         await container.close_storage()
+
+
+def _summaries(container: Container) -> Callable[[], Awaitable[object]]:
+    """Makes summaries where this process makes replies: where others do, they ask the model, and this one need not."""
+    queue, make = container.queue(), container.make_summaries()
+
+    async def summarise() -> None:
+        if container.is_worker() or queue.makes_here:
+            await make()
+
+    return summarise
 
 
 async def _until(ending: asyncio.Event, work: Callable[[], Awaitable[object]], pause: Callable[[], float]) -> None:

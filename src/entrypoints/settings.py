@@ -55,6 +55,12 @@ class Settings:
     max_body_bytes: int = 512 * 1024
     rate_limits: str = "on"
     streams_per_user: int = 10
+    context_tokens: int = 16_000
+    context_messages: int = 40
+    context_window: int | None = None
+    summaries: bool = True
+    max_running_replies: int = 8
+    daily_token_limit: int | None = None
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -96,6 +102,12 @@ def load_settings(environ: Mapping[str, str], **given: object) -> Settings:
         max_body_bytes=reader.number("MAX_BODY_BYTES", 512 * 1024, 1024, 64 * 1024 * 1024),
         rate_limits=reader.choice("RATE_LIMITS", "ON", ("ON", "OFF")).lower(),
         streams_per_user=reader.number("STREAMS_PER_USER", 10, 1, 10_000),
+        context_tokens=reader.number("CONTEXT_TOKENS", 16_000, 500, 10_000_000),
+        context_messages=reader.number("CONTEXT_MESSAGES", 40, 2, 1000),
+        context_window=reader.number("CONTEXT_WINDOW", 0, 500, 10_000_000) or None,
+        summaries=reader.flag("SUMMARIES", default=True),
+        max_running_replies=reader.number("MAX_RUNNING_REPLIES", 8, 1, 10_000),
+        daily_token_limit=reader.number("DAILY_TOKEN_LIMIT", 0, 1, 999_999_999_999) or None,
     )
     if debug and not _is_loopback(host):
         reader.problems.append(

@@ -25,6 +25,7 @@ async def test_of_200_sends_with_20_keys_20_are_stored_and_answered_once(databas
             settings(
                 database_url,
                 llm="gemini:fake",
+                rate_limits="off",
                 environ={"GEMINI_API_KEY": "key", "GEMINI_BASE_URL": provider.url},
             )
         )

@@ -17,7 +17,6 @@ from tests.faults.world import Stopwatch, System, World, finding
 
 #: Messages of 30 KB: more than the buffers of two machines' ends hold.
 _MANY = 700
-_NO_CAPS = {"RATE_LIMITS": "off"}
 #: Some six seconds of an answer.
 _SLOW = "[[slow:150]] one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
 
@@ -71,7 +70,7 @@ async def _asked(person: Person, room: str, name: str, seed: int, count: int = 3
 
 @fault("F04", "kill -9 API with open SSE and WebSocket", needs=("websockets-sansio",))
 async def api_under_viewers(world: World, seed: int) -> Outcome:
-    async with world.system(environ=_NO_CAPS) as system:
+    async with world.system() as system:
         alice = await system.person()
         room = await alice.make_room()
         calls = await _asked(alice, room, "f04", seed)
@@ -89,7 +88,7 @@ async def api_under_viewers(world: World, seed: int) -> Outcome:
 
 @fault("F07", "kill -9 worker mid-stream", needs=("websockets-sansio",))
 async def maker_under_viewers(world: World, seed: int) -> Outcome:
-    async with world.system(environ=_NO_CAPS) as system:
+    async with world.system() as system:
         alice = await system.person()
         room = await alice.make_room()
         first, second = system.service.makers
@@ -114,7 +113,7 @@ async def maker_under_viewers(world: World, seed: int) -> Outcome:
 
 @fault("S03", "Redis restarted empty under viewers", needs=("websockets-sansio",))
 async def redis_under_viewers(world: World, seed: int) -> Outcome:
-    async with world.system(environ=_NO_CAPS, workers=2) as system:
+    async with world.system(workers=2) as system:
         alice = await system.person()
         room = await alice.make_room()
         calls = await _asked(alice, room, "s03", seed)
@@ -139,7 +138,7 @@ async def redis_under_viewers(world: World, seed: int) -> Outcome:
 @fault("F41", "slow consumer", needs=("websockets-sansio",))
 async def slow_consumers(world: World, seed: int) -> Outcome:
     """A stream and a socket that take nothing, in a room with megabytes of news."""
-    async with world.system(environ=_NO_CAPS) as system:
+    async with world.system() as system:
         alice = await system.person()
         room = await alice.make_room(mode="off")
         quick = RoomViewer(system.session, system.service.urls, alice.token, room, socket=True)
@@ -200,7 +199,7 @@ def _drained(sock: socket.socket) -> bool:
 
 
 async def _storm(world: World, seed: int, name: str, workers: int, answers: int) -> Outcome:
-    async with world.system(environ=_NO_CAPS, workers=workers) as system:
+    async with world.system(workers=workers) as system:
         alice = await system.person()
         room = await alice.make_room()
         rng = random.Random(seed)

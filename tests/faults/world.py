@@ -105,6 +105,9 @@ class World:
                 "SECRET_KEY": SECRET_KEY,
                 "DEBUG": "false",
                 "LOG_LEVEL": "WARNING",
+                # A few people make the load of many, and what they check is the bill of replies.
+                "RATE_LIMITS": "off",
+                "SUMMARIES": "false",
                 "LLM": "gemini:fake",
                 "GEMINI_API_KEY": "a-key-of-no-worth",
                 "GEMINI_BASE_URL": f"http://127.0.0.1:{system.provider_proxy.port}",

@@ -103,6 +103,8 @@ async def test_checks_and_partial_indexes_are_those_of_the_tables(empty_url: str
         "ix_replies_due",
         "uq_replies_unfinished",
         "ix_users_departing",
+        "ix_replies_unfinished_for",
+        "uq_summaries_due",
     }
 
 

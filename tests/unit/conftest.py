@@ -1,6 +1,7 @@
 """A world for each test that asks for one, and the proof after it that nothing was left open."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,8 @@ from tests.world import NewWorld, World
 async def new_world() -> AsyncIterator[NewWorld]:
     worlds: list[World] = []
 
-    def made(*scripts: Script, held: bool = False) -> World:
-        worlds.append(World(*scripts, held=held))
+    def made(*scripts: Script, held: bool = False, **settings: Any) -> World:
+        worlds.append(World(*scripts, held=held, **settings))
         return worlds[-1]
 
     yield made

@@ -5,11 +5,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, date, datetime
 from typing import Generic, TypeVar
 
 from adapters.memory.sessions import MemorySessions, SessionTables
-from chat_core.domain.ids import MessageId, ReplyId, RoomId, UserId
+from adapters.memory.summaries import HeldSummary, MemorySummaries
+from chat_core.domain.ids import MessageId, ReplyId, RoomId, SummaryId, UserId
 from chat_core.domain.message import AI_NAME, DELETED_NAME, Message, MessageStatus
 from chat_core.domain.reply import Attempt, Part, Place, Reply, ReplyStatus
 from chat_core.domain.room import GONE, Door, EventKind, LogEntry, Membership, Role, Room, RoomEvent, Standing
@@ -17,7 +18,10 @@ from chat_core.domain.user import User
 from chat_core.errors import Contention, EmailTaken, NotAuthenticated, UsernameTaken
 from chat_core.ports.storage import (
     Asks,
+    Context,
+    DayUsage,
     DuplicateMessage,
+    Load,
     MessagePage,
     Messages,
     Replies,
@@ -90,6 +94,7 @@ class _Tables:
     newest_tries: dict[MessageId, ReplyId] = field(default_factory=dict)
     attempts: dict[tuple[ReplyId, int], Attempt] = field(default_factory=dict)
     parts: dict[ReplyId, tuple[Part, ...]] = field(default_factory=dict)
+    summaries: dict[SummaryId, HeldSummary] = field(default_factory=dict)
 
 
 class MemoryUsers(Users):
@@ -154,7 +159,8 @@ class MemoryMessages(Messages):
         self._places = _Table(tables.places)
         self._sends = _Table(tables.sends)
         self._rooms = tables.rooms
-        self.changed = (self._messages, self._places, self._sends)
+        self.summaries = MemorySummaries(_Table(tables.summaries), replies.monotonic)
+        self.changed = (self._messages, self._places, self._sends, self.summaries.table)
 
     async def _now(self, stored: StoredSend) -> Message:
         author = stored.message.user_id
@@ -215,7 +221,7 @@ class MemoryMessages(Messages):
                 found.append(await self._now(stored))
         return found
 
-    async def at(self, room_id: RoomId, seq: int) -> Message | None:
+    async def in_place(self, room_id: RoomId, seq: int) -> Message | None:
         """The message whose place this is."""
         return next(iter(await self._walk(room_id, range(seq, seq + 1), 1)), None)
 
@@ -257,14 +263,17 @@ class MemoryMessages(Messages):
         has_newer = before is not None and bool(await self._walk(room_id, range(max(before, 1), newest + 1), 1))
         return MessagePage(messages=found[:limit][::-1], has_older=len(found) > limit, has_newer=has_newer)
 
-    async def context(self, room_id: RoomId, up_to: int, limit: int) -> Sequence[Message]:
+    async def context(self, room_id: RoomId, up_to: int, limit: int) -> Context:
         found: list[Message] = []
         for seq in range(up_to, 0, -1):
             if len(found) == limit:
                 break
             here = await self._walk(room_id, range(seq, seq + 1), 1)
             found.extend(message for message in here if message.status is not MessageStatus.DELETED)
-        return found[::-1]
+        return Context(messages=found[::-1], summary=self.summaries.below(room_id, up_to))
+
+    async def at(self, room_id: RoomId, seqs: Sequence[int]) -> Sequence[MessageId]:
+        return [found for seq in sorted(seqs) if (found := self._places.get((room_id, seq)))]
 
 
 class MemoryRooms(Rooms):
@@ -320,6 +329,7 @@ class MemoryRooms(Rooms):
     async def delete(self, room_id: RoomId, at: datetime) -> None:
         self._deleted.put(room_id, at)
         await self._messages.erase(room_id, at)
+        await self._messages.summaries.void(room_id, 0)
 
     async def visible_to(self, user_id: UserId, limit: int, after: RoomCursor | None) -> RoomPage:
         doors = [await self.door(room.id, user_id) for room in list(self._rooms.values())]
@@ -369,7 +379,7 @@ class MemoryRooms(Rooms):
     async def _event(self, room_id: RoomId, seq: int) -> RoomEvent:
         entry = self._entries.get((room_id, seq))
         if entry is None:
-            message = await self._messages.at(room_id, seq)
+            message = await self._messages.in_place(room_id, seq)
             return RoomEvent(room_id=room_id, seq=seq, kind=EventKind.MESSAGE_CREATED, message=message)
         event = RoomEvent(room_id=room_id, seq=seq, kind=entry.kind)
         if entry.message_id is not None:
@@ -399,13 +409,20 @@ def _nobody_s(entry: LogEntry) -> Membership:
     )
 
 
+def _charge(reply: Reply) -> int:
+    counted = reply.input_tokens is not None or reply.output_tokens is not None
+    if not reply.final or (reply.message_id is not None and not counted):
+        return reply.reserved_tokens + reply.wasted_tokens
+    return (reply.input_tokens or 0) + (reply.output_tokens or 0) + reply.wasted_tokens
+
+
 def _age(reply: Reply) -> tuple[datetime, ReplyId]:
     return reply.created_at, reply.id
 
 
 class MemoryReplies(Replies):
     def __init__(self, tables: _Tables, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
+        self.monotonic = monotonic
         self._replies = _Table(tables.replies)
         self._newest = _Table(tables.newest_tries)
         self._attempts = _Table(tables.attempts)
@@ -416,7 +433,7 @@ class MemoryReplies(Replies):
         newest = await self.newest_for(reply.prompt_id)
         if newest is not None and (not newest.final or newest.try_number >= reply.try_number):
             raise Contention
-        self._replies.put(reply.id, _Leased(reply, self._monotonic() + lease))
+        self._replies.put(reply.id, _Leased(reply, self.monotonic() + lease))
         self._newest.put(reply.prompt_id, reply.id)
 
     async def get(self, reply_id: ReplyId) -> Reply | None:
@@ -437,17 +454,42 @@ class MemoryReplies(Replies):
         found = [reply for reply in replies if reply.asked_by == user_id and not reply.final]
         return sorted(found, key=_age)
 
+    async def load_of(self, user_id: UserId, since: datetime | None) -> Load:
+        tokens = await self.tokens_of(user_id, since) if since is not None else 0
+        return Load(unfinished=len(await self.unfinished_for(user_id)), tokens=tokens)
+
+    def _of(self, user_id: UserId, since: datetime) -> list[Reply]:
+        replies = (leased.reply for leased in self._replies.values())
+        return [reply for reply in replies if reply.asked_by == user_id and reply.created_at >= since]
+
+    async def tokens_of(self, user_id: UserId, since: datetime) -> int:
+        return sum(_charge(reply) for reply in self._of(user_id, since))
+
+    async def usage_of(self, user_id: UserId, since: datetime) -> Sequence[DayUsage]:
+        sums: dict[tuple[date, RoomId], tuple[int, int, int]] = {}
+        for reply in self._of(user_id, since):
+            key = (reply.created_at.astimezone(UTC).date(), reply.room_id)
+            known = sums.get(key, (0, 0, 0))
+            new = (reply.input_tokens or 0, reply.output_tokens or 0, reply.wasted_tokens)
+            sums[key] = (known[0] + new[0], known[1] + new[1], known[2] + new[2])
+        days = [
+            DayUsage(date=day, room_id=room, input_tokens=i, output_tokens=o, wasted_tokens=w)
+            for (day, room), (i, o, w) in sums.items()
+            if i or o or w
+        ]
+        return sorted(days, key=lambda usage: (-usage.date.toordinal(), usage.room_id))
+
     def _is_due(self, leased: _Leased, queued_for: float = 0.0) -> bool:
         # A queued reply is free from when it was queued.
         wait = queued_for if leased.reply.status is ReplyStatus.QUEUED else 0.0
-        return not leased.reply.final and leased.until + wait <= self._monotonic()
+        return not leased.reply.final and leased.until + wait <= self.monotonic()
 
     async def claim(self, reply_id: ReplyId, lease: float) -> Reply | None:
         leased = self._replies.get(reply_id)
         if leased is None or not self._is_due(leased):
             return None
         claimed = leased.reply.claimed()
-        self._replies.put(reply_id, _Leased(claimed, self._monotonic() + lease))
+        self._replies.put(reply_id, _Leased(claimed, self.monotonic() + lease))
         return claimed
 
     def _running(self, reply_id: ReplyId, epoch: int) -> Reply | None:
@@ -459,13 +501,13 @@ class MemoryReplies(Replies):
     async def extend(self, reply_id: ReplyId, epoch: int, lease: float) -> Reply | None:
         reply = self._running(reply_id, epoch)
         if reply is not None:
-            self._replies.put(reply_id, _Leased(reply, self._monotonic() + lease))
+            self._replies.put(reply_id, _Leased(reply, self.monotonic() + lease))
         return reply
 
     async def release(self, reply_id: ReplyId, epoch: int) -> bool:
         reply = self._running(reply_id, epoch)
         if reply is not None:
-            self._replies.put(reply_id, _Leased(replace(reply, status=ReplyStatus.QUEUED), self._monotonic()))
+            self._replies.put(reply_id, _Leased(replace(reply, status=ReplyStatus.QUEUED), self.monotonic()))
         return reply is not None
 
     async def request_stop(self, reply_id: ReplyId) -> None:
@@ -547,6 +589,10 @@ class MemoryTransaction(Transaction):
     @property
     def replies(self) -> Replies:
         return self._replies
+
+    @property
+    def summaries(self) -> MemorySummaries:
+        return self._messages.summaries
 
     @property
     def sessions(self) -> Sessions:

@@ -17,11 +17,12 @@ from adapters.sql.replies import (
     reply_values,
 )
 from adapters.sql.statements import SqlStatements
+from adapters.sql.summaries import SqlSummaries, latest_below
 from adapters.sql.tables import attempts, messages, replies, users
 from chat_core.domain.ids import MessageId, RoomId, UserId
 from chat_core.domain.message import AI_NAME, DELETED_NAME, Message, MessageKind, MessageStatus
 from chat_core.errors import NotAuthenticated
-from chat_core.ports.storage import Asks, DuplicateMessage, MessagePage, Messages, StoredSend
+from chat_core.ports.storage import Asks, Context, DuplicateMessage, MessagePage, Messages, StoredSend
 
 #: Nobody's, where the account was ended; its name is that of a deleted user by then.
 _AUTHOR = sa.case((users.c.ended_at.is_(None), messages.c.user_id)).label("user_id")
@@ -86,9 +87,15 @@ _SAVE = (
     )
 )
 _CONTEXT = (
-    _SELECT.where(_IN_ROOM, messages.c.seq <= sa.bindparam("up_to"), messages.c.status != "deleted")
+    _SELECT.add_columns(latest_below(sa.bindparam("of_room", type_=sa.Uuid), sa.bindparam("up_to")).label("summary_id"))
+    .where(_IN_ROOM, messages.c.seq <= sa.bindparam("up_to"), messages.c.status != "deleted")
     .order_by(messages.c.seq.desc())
     .limit(sa.bindparam("at_most", type_=sa.Integer))
+)
+_AT = (
+    sa.select(messages.c.id)
+    .where(_IN_ROOM, messages.c.seq.in_(sa.bindparam("places", expanding=True)))
+    .order_by(messages.c.seq)
 )
 _NEWEST = _SELECT.where(_IN_ROOM).order_by(messages.c.seq.desc()).limit(sa.bindparam("at_most", type_=sa.Integer))
 
@@ -133,8 +140,9 @@ def message_of(row: sa.Row[Any]) -> Message:
 
 
 class SqlMessages(Messages):
-    def __init__(self, statements: SqlStatements, replies: SqlReplies) -> None:
+    def __init__(self, statements: SqlStatements, replies: SqlReplies, summaries: SqlSummaries) -> None:
         self._statements = statements
+        self._summaries = summaries
         self._replies = replies
 
     async def add(self, message: Message, fingerprint: bytes, asks: Asks | None = None) -> None:
@@ -225,6 +233,14 @@ class SqlMessages(Messages):
             has_newer=len(newer) > above,
         )
 
-    async def context(self, room_id: RoomId, up_to: int, limit: int) -> Sequence[Message]:
+    async def context(self, room_id: RoomId, up_to: int, limit: int) -> Context:
         rows = await self._statements.rows(_CONTEXT, {"of_room": room_id, "up_to": up_to, "at_most": limit})
-        return [message_of(row) for row in reversed(rows)]
+        summary_id = rows[0].summary_id if rows else None
+        return Context(
+            messages=[message_of(row) for row in reversed(rows)],
+            summary=await self._summaries.get(summary_id) if summary_id else None,
+        )
+
+    async def at(self, room_id: RoomId, seqs: Sequence[int]) -> Sequence[MessageId]:
+        rows = await self._statements.rows(_AT, {"of_room": room_id, "places": list(seqs)}) if seqs else ()
+        return [row.id for row in rows]

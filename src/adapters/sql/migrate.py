@@ -3,6 +3,8 @@
 Alembic is imported only when something is to be migrated: a server that starts does not pay for it.
 """
 
+import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -155,8 +157,23 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     # Off, and checked at the end: copying a table drops the old one, and its rows' dependants would go with it.
     cursor.execute("PRAGMA foreign_keys=OFF")
     cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA journal_mode=WAL")
+    _write_ahead(cursor)
     cursor.close()
+
+
+def _write_ahead(cursor: Any) -> None:
+    """Only the first of those that begin at once can turn it on; the others are told that the file is locked, however
+    long they would have waited, and find it on a moment later."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _begin_immediate(connection: sa.Connection) -> None:

@@ -1,6 +1,7 @@
 """Answers in the making. Each change is one statement that also decides whether it may be made."""
 
 from collections.abc import Sequence
+from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,11 +11,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from adapters.sql.clock import database_now_ms
 from adapters.sql.failures import violated
 from adapters.sql.statements import SqlStatements
-from adapters.sql.tables import UNFINISHED, attempts, replies, reply_parts
+from adapters.sql.tables import UNFINISHED, attempts, replies, reply_parts, users
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, UserId
-from chat_core.domain.reply import Attempt, Cuts, Part, Place, Reply, ReplyStatus
+from chat_core.domain.reply import Attempt, Cuts, Part, Place, Reply, ReplyStatus, Sources
 from chat_core.errors import Contention
-from chat_core.ports.storage import Replies
+from chat_core.ports.storage import DayUsage, Load, Replies
 
 _COLUMNS = (
     replies.c.id,
@@ -39,6 +40,10 @@ _COLUMNS = (
     replies.c.wasted_tokens,
     replies.c.finished_at,
     replies.c.cuts,
+    replies.c.sources,
+    replies.c.summary_id,
+    replies.c.model_asked,
+    replies.c.reserved_tokens,
 )
 _THIS = replies.c.id == sa.bindparam("of_reply")
 _RUNNING = replies.c.status == "running"
@@ -64,6 +69,45 @@ _UNFINISHED_FOR = (
     .where(replies.c.asked_by == sa.bindparam("of_user"), UNFINISHED)
     .order_by(replies.c.created_at, replies.c.id)
 )
+_COUNT_UNFINISHED = sa.select(sa.func.count().label("unfinished")).where(
+    replies.c.asked_by == sa.bindparam("of_user"), UNFINISHED
+)
+_SINCE = sa.and_(
+    replies.c.asked_by == sa.bindparam("of_user"),
+    replies.c.created_at >= sa.bindparam("since", type_=replies.c.created_at.type),
+)
+_IN, _OUT = sa.func.coalesce(replies.c.input_tokens, 0), sa.func.coalesce(replies.c.output_tokens, 0)
+_UNCOUNTED = sa.and_(
+    replies.c.message_id.is_not(None), replies.c.input_tokens.is_(None), replies.c.output_tokens.is_(None)
+)
+_CHARGE = replies.c.wasted_tokens + sa.case(
+    (sa.or_(replies.c.status.in_(("queued", "running")), _UNCOUNTED), replies.c.reserved_tokens), else_=_IN + _OUT
+)
+_CHARGES = sa.select(sa.cast(sa.func.coalesce(sa.func.sum(_CHARGE), 0), sa.BigInteger).label("tokens")).where(_SINCE)
+
+
+def _usage(day: sa.ColumnElement[str]) -> sa.Select[Any]:
+    sums = {
+        "input_tokens": sa.func.sum(_IN),
+        "output_tokens": sa.func.sum(_OUT),
+        "wasted_tokens": sa.func.sum(replies.c.wasted_tokens),
+    }
+    tokens = [sa.cast(total, sa.BigInteger).label(name) for name, total in sums.items()]
+    return (
+        sa.select(day.label("day"), replies.c.room_id, *tokens)
+        .where(_SINCE)
+        .group_by(day, replies.c.room_id)
+        .having(sa.func.sum(_IN + _OUT + replies.c.wasted_tokens) > 0)
+        .order_by(day.desc(), replies.c.room_id)
+    )
+
+
+_USAGE = {
+    "postgresql": _usage(sa.func.to_char(sa.func.timezone("UTC", replies.c.created_at), sa.text("'YYYY-MM-DD'"))),
+    "sqlite": _usage(sa.func.substr(sa.cast(replies.c.created_at, sa.Text), 1, 10)),
+}
+_HOLD_USER = sa.select(users.c.id).where(users.c.id == sa.bindparam("of_user")).with_for_update(key_share=True)
+
 _DUE = (
     sa.select(replies.c.id)
     .where(
@@ -145,6 +189,9 @@ _FINISH = (
         wasted_tokens=sa.bindparam("new_wasted_tokens"),
         finished_at=sa.bindparam("new_finished_at"),
         cuts=sa.bindparam("new_cuts"),
+        sources=sa.bindparam("new_sources"),
+        summary_id=sa.bindparam("new_summary_id"),
+        model_asked=sa.bindparam("new_model_asked"),
         lease_until=sa.null(),
     )
 )
@@ -182,6 +229,25 @@ def _written(cuts: Cuts | None) -> str | None:
     return None if cuts is None else f"{cuts.base}:{','.join(map(str, cuts.lengths))}"
 
 
+def _ranges(seqs: Sequence[int]) -> str:
+    """Rising numbers, as ``first-last`` with commas: those of a prompt are mostly one after the other."""
+    ranges: list[list[int]] = []
+    for seq in seqs:
+        if ranges and ranges[-1][1] == seq - 1:
+            ranges[-1][1] = seq
+        else:
+            ranges.append([seq, seq])
+    return ",".join(f"{first}-{last}" for first, last in ranges)
+
+
+def _sources_of(row: sa.Row[Any]) -> Sources | None:
+    if row.sources is None:
+        return None
+    ends = (text.split("-") for text in row.sources.split(",") if text)
+    seqs = tuple(seq for first, last in ends for seq in range(int(first), int(last) + 1))
+    return Sources(seqs=seqs, summary_id=row.summary_id, model=row.model_asked)
+
+
 def reply_of(row: sa.Row[Any]) -> Reply:
     return Reply(
         id=row.id,
@@ -206,6 +272,8 @@ def reply_of(row: sa.Row[Any]) -> Reply:
         wasted_tokens=row.wasted_tokens,
         finished_at=row.finished_at,
         cuts=_cuts_of(row.cuts),
+        sources=_sources_of(row),
+        reserved_tokens=row.reserved_tokens,
     )
 
 
@@ -224,12 +292,21 @@ def attempt_of(row: sa.Row[Any]) -> Attempt:
     )
 
 
+_OF_SOURCES = ("sources", "summary_id", "model_asked")
 REPLY_FIELDS = tuple(column.name for column in _COLUMNS)
 
 
 def reply_values(reply: Reply) -> dict[str, Any]:
-    values = {name: getattr(reply, name) for name in REPLY_FIELDS}
-    return values | {"status": reply.status.value, "cuts": _written(reply.cuts)}
+    values = {name: getattr(reply, name) for name in REPLY_FIELDS if name not in _OF_SOURCES}
+    return values | _source_values(reply) | {"status": reply.status.value, "cuts": _written(reply.cuts)}
+
+
+def _source_values(reply: Reply) -> dict[str, Any]:
+    if reply.sources is None:
+        return dict.fromkeys(_OF_SOURCES)
+    return dict(
+        zip(_OF_SOURCES, (_ranges(reply.sources.seqs), reply.sources.summary_id, reply.sources.model), strict=True)
+    )
 
 
 def attempt_values(attempt: Attempt) -> dict[str, Any]:
@@ -263,6 +340,32 @@ class SqlReplies(Replies):
 
     async def unfinished_for(self, user_id: UserId) -> Sequence[Reply]:
         return [reply_of(row) for row in await self._statements.rows(_UNFINISHED_FOR, {"of_user": user_id})]
+
+    async def load_of(self, user_id: UserId, since: datetime | None) -> Load:
+        of_user = {"of_user": user_id}
+        if self._statements.dialect == "postgresql":
+            # In a statement of its own: one that waits for the lock would count what was there before it waited.
+            await self._statements.rows(_HOLD_USER, of_user)
+        row = await self._statements.row(_COUNT_UNFINISHED, of_user)
+        tokens = await self.tokens_of(user_id, since) if since is not None else 0
+        return Load(unfinished=row.unfinished if row else 0, tokens=tokens)
+
+    async def tokens_of(self, user_id: UserId, since: datetime) -> int:
+        row = await self._statements.row(_CHARGES, {"of_user": user_id, "since": since})
+        return int(row.tokens) if row else 0
+
+    async def usage_of(self, user_id: UserId, since: datetime) -> Sequence[DayUsage]:
+        rows = await self._statements.rows(_USAGE[self._statements.dialect], {"of_user": user_id, "since": since})
+        return [
+            DayUsage(
+                date=date.fromisoformat(row.day),
+                room_id=row.room_id,
+                input_tokens=row.input_tokens,
+                output_tokens=row.output_tokens,
+                wasted_tokens=row.wasted_tokens,
+            )
+            for row in rows
+        ]
 
     async def claim(self, reply_id: ReplyId, lease: float) -> Reply | None:
         return await self._one(_CLAIM, {"of_reply": reply_id, "lease_ms": lease_ms(lease)})
@@ -329,7 +432,8 @@ class SqlReplies(Replies):
                 "new_wasted_tokens": reply.wasted_tokens,
                 "new_finished_at": reply.finished_at,
                 "new_cuts": _written(reply.cuts),
-            },
+            }
+            | {f"new_{name}": value for name, value in _source_values(reply).items()},
         )
         return changed == 1
 

@@ -12,6 +12,7 @@ from adapters.sql.log import RoomLog
 from adapters.sql.members import MEMBER_COLUMNS, membership_of, membership_values
 from adapters.sql.room_list import RoomList, cursor_of
 from adapters.sql.statements import SqlStatements
+from adapters.sql.summaries import SqlSummaries
 from adapters.sql.tables import log_entries, memberships, messages, rooms, users
 from chat_core.domain.ids import RoomId, UserId
 from chat_core.domain.room import AIMode, Door, LogEntry, Membership, Room, RoomAI, RoomEvent, Visibility, WhenBusy
@@ -196,8 +197,9 @@ def _changeable(room: Room) -> dict[str, Any]:
 
 
 class SqlRooms(Rooms):
-    def __init__(self, statements: SqlStatements) -> None:
+    def __init__(self, statements: SqlStatements, summaries: SqlSummaries) -> None:
         self._statements = statements
+        self._summaries = summaries
 
     async def add(self, room: Room, owner: Membership) -> None:
         fixed = {
@@ -245,6 +247,7 @@ class SqlRooms(Rooms):
             return
         for above in range(0, row.last_seq, _WIPED_AT_ONCE):
             await self._statements.run(_WIPE, {"of_room": room_id, "above": above, "up_to": above + _WIPED_AT_ONCE})
+        await self._summaries.void(room_id, 0)
 
     async def visible_to(self, user_id: UserId, limit: int, after: RoomCursor | None) -> RoomPage:
         rows = await self._statements.rows(*_LIST.query(user_id, limit, after))

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
 #: The revision of ``migrations/`` that these tables are: what a database must be at to be served.
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0004"
 
 metadata = sa.MetaData()
 
@@ -248,6 +248,12 @@ replies = sa.Table(
     sa.Column("lease_until", sa.BigInteger),
     # ``base:length,length...`` of its parts, once its maker has ended it.
     sa.Column("cuts", sa.Text),
+    # The places of the messages that its prompt held, as ``first-last,first-last...``, and what else went into it.
+    sa.Column("sources", sa.Text),
+    sa.Column("summary_id", Id),
+    sa.Column("model_asked", sa.Text),
+    # The default is for the rows that were there before the column.
+    sa.Column("reserved_tokens", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     sa.PrimaryKeyConstraint("id", name="pk_replies"),
     sa.UniqueConstraint("prompt_id", "try_number", name="uq_replies_prompt_id_try_number"),
     sa.ForeignKeyConstraint(["room_id"], ["rooms.id"], name="fk_replies_room_id_rooms"),
@@ -269,6 +275,8 @@ sa.Index(
     postgresql_where=UNFINISHED,
     sqlite_where=UNFINISHED,
 )
+sa.Index("ix_replies_asked_by", replies.c.asked_by, replies.c.created_at)
+sa.Index("ix_replies_unfinished_for", replies.c.asked_by, postgresql_where=UNFINISHED, sqlite_where=UNFINISHED)
 sa.Index("ix_replies_due", replies.c.created_at, replies.c.id, postgresql_where=UNFINISHED, sqlite_where=UNFINISHED)
 
 attempts = sa.Table(
@@ -287,6 +295,32 @@ attempts = sa.Table(
     sa.PrimaryKeyConstraint("reply_id", "number", name="pk_attempts"),
     sa.ForeignKeyConstraint(["reply_id"], ["replies.id"], name="fk_attempts_reply_id_replies"),
 )
+
+summaries = sa.Table(
+    "summaries",
+    metadata,
+    sa.Column("id", Id, nullable=False),
+    sa.Column("room_id", Id, nullable=False),
+    sa.Column("up_to", sa.BigInteger, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("content", sa.Text, nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("requests", sa.Integer, nullable=False),
+    sa.Column("provider", sa.Text),
+    sa.Column("model", sa.Text),
+    sa.Column("input_tokens", sa.BigInteger, nullable=False),
+    sa.Column("output_tokens", sa.BigInteger, nullable=False),
+    # As for a reply; of one that is not due it means nothing.
+    sa.Column("lease_until", sa.BigInteger, nullable=False),
+    sa.PrimaryKeyConstraint("id", name="pk_summaries"),
+    sa.ForeignKeyConstraint(["room_id"], ["rooms.id"], name="fk_summaries_room_id_rooms"),
+    sa.CheckConstraint(_one_of("status", "due", "ready", "void"), name="ck_summaries_status"),
+)
+SUMMARY_DUE = sa.text("status = 'due'")
+sa.Index("ix_summaries_room_id", summaries.c.room_id, summaries.c.up_to)
+sa.Index("uq_summaries_due", summaries.c.room_id, unique=True, postgresql_where=SUMMARY_DUE, sqlite_where=SUMMARY_DUE)
 
 # Parts of replies in the making, where no feed carries them to other processes. Without a reference to the reply: rows
 # come many times a second, and each would lock it.

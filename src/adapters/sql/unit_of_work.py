@@ -11,6 +11,7 @@ from adapters.sql.replies import SqlReplies
 from adapters.sql.rooms import SqlRooms
 from adapters.sql.sessions import SqlSessions
 from adapters.sql.statements import SqlStatements
+from adapters.sql.summaries import SqlSummaries
 from adapters.sql.users import SqlUsers
 from chat_core.ports.storage import Transaction, UnitOfWork
 
@@ -21,9 +22,10 @@ class SqlTransaction(Transaction):
     def __init__(self, statements: SqlStatements) -> None:
         self._statements = statements
         self._users = SqlUsers(statements)
-        self._rooms = SqlRooms(statements)
+        self._summaries = SqlSummaries(statements)
+        self._rooms = SqlRooms(statements, self._summaries)
         self._replies = SqlReplies(statements)
-        self._messages = SqlMessages(statements, self._replies)
+        self._messages = SqlMessages(statements, self._replies, self._summaries)
         self._sessions = SqlSessions(statements)
 
     @property
@@ -41,6 +43,10 @@ class SqlTransaction(Transaction):
     @property
     def replies(self) -> SqlReplies:
         return self._replies
+
+    @property
+    def summaries(self) -> SqlSummaries:
+        return self._summaries
 
     @property
     def sessions(self) -> SqlSessions:

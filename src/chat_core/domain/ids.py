@@ -15,6 +15,7 @@ UserId = NewType("UserId", UUID)
 RoomId = NewType("RoomId", UUID)
 MessageId = NewType("MessageId", UUID)
 ReplyId = NewType("ReplyId", UUID)
+SummaryId = NewType("SummaryId", UUID)
 
 _lock = Lock()
 _last = 0

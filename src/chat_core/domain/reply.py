@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from chat_core import errors
-from chat_core.domain.ids import MessageId, ReplyId, RoomId, UserId
+from chat_core.domain.ids import MessageId, ReplyId, RoomId, SummaryId, UserId
 
 #: Attempts at one provider, over the whole life of a reply, retries and crashes taken together.
 ATTEMPTS_MAX = 3
@@ -93,12 +93,23 @@ class Cuts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """What an answer was made from: the places of the messages in its prompt, in order, the summary of what was said
+    before them, and the ``provider:model`` that was asked for (``None``: a model without a name)."""
+
+    seqs: tuple[int, ...]
+    summary_id: SummaryId | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """One try at answering one prompt.
 
     ``epoch`` is raised by every claim and fences out earlier makers. ``attempts`` counts requests to providers;
     ``crashes`` counts claims of an expired lease. Token counts are those of the answer; ``wasted_tokens`` those of
-    attempts that were lost. ``cuts`` are there once its maker has ended it.
+    attempts that were lost. ``reserved_tokens`` stand in for them until it ends, and where the provider counted none.
+    ``cuts`` and ``sources`` are there once its maker has ended it.
     """
 
     id: ReplyId
@@ -123,6 +134,8 @@ class Reply:
     wasted_tokens: int = 0
     finished_at: datetime | None = None
     cuts: Cuts | None = None
+    sources: Sources | None = None
+    reserved_tokens: int = 0
 
     @property
     def final(self) -> bool:

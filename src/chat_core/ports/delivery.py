@@ -3,12 +3,27 @@
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from chat_core.domain.ids import ReplyId, RoomId, UserId
-from chat_core.domain.reply import Attempt, Part, Place, Reply
+from chat_core.domain.reply import Attempt, Part, Place, Reply, Sources
 from chat_core.ports.language_model import Conversation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """What the model is asked for a reply, and what that was made from.
+
+    ``tokens`` is an estimate of its size; ``too_long`` where that is more than the model takes. ``fold`` is the place
+    up to which what was said should be summarised before long; 0 where that is not needed.
+    """
+
+    conversation: Conversation
+    sources: Sources = field(default_factory=lambda: Sources(seqs=()))
+    tokens: int = 0
+    too_long: bool = False
+    fold: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +35,7 @@ class Job:
     """
 
     reply: Reply
-    conversation: Conversation
+    prompt: Prompt
     made: int = 0
     wasted: int = 0
     begun: Attempt | None = None

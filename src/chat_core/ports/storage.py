@@ -4,15 +4,16 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Protocol
 from uuid import UUID
 
-from chat_core.domain.ids import MessageId, ReplyId, RoomId, UserId
+from chat_core.domain.ids import MessageId, ReplyId, RoomId, SummaryId, UserId
 from chat_core.domain.message import Message
 from chat_core.domain.reply import Attempt, Part, Place, Reply
 from chat_core.domain.room import Door, LogEntry, Membership, Room, RoomEvent
 from chat_core.domain.session import Session
+from chat_core.domain.summary import Summary
 from chat_core.domain.user import User
 
 
@@ -26,6 +27,37 @@ class StoredSend:
 
     message: Message
     fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """Messages, oldest first, and the summary of what was said up to a place that may lie among them."""
+
+    messages: Sequence[Message]
+    summary: Summary | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What one person has asked for: how many replies are not final, and the tokens of those of a day.
+
+    A reply counts with what it took, wasted tokens included; with what was reserved for it while it is not final, and
+    where it ended with an answer whose tokens the provider did not count.
+    """
+
+    unfinished: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayUsage:
+    """The tokens of what one person asked for in one room on one day (UTC) of asking."""
+
+    date: date
+    room_id: RoomId
+    input_tokens: int
+    output_tokens: int
+    wasted_tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +168,8 @@ class Rooms(Protocol):
 
     @abstractmethod
     async def delete(self, room_id: RoomId, at: datetime) -> None:
-        """From now on there is no such room; the texts of its messages are gone, its log's last entry stays."""
+        """From now on there is no such room; the texts of its messages and summaries are gone, its log's last entry
+        stays."""
 
     @abstractmethod
     async def visible_to(self, user_id: UserId, limit: int, after: RoomCursor | None) -> RoomPage:
@@ -218,8 +251,13 @@ class Messages(Protocol):
         """
 
     @abstractmethod
-    async def context(self, room_id: RoomId, up_to: int, limit: int) -> Sequence[Message]:
-        """The latest ``limit`` messages that are not deleted, with a ``seq`` up to ``up_to``, oldest first."""
+    async def context(self, room_id: RoomId, up_to: int, limit: int) -> Context:
+        """The latest ``limit`` messages that are not deleted, with a ``seq`` up to ``up_to``, oldest first; and the
+        latest summary that is ready and covers nothing from ``up_to`` on."""
+
+    @abstractmethod
+    async def at(self, room_id: RoomId, seqs: Sequence[int]) -> Sequence[MessageId]:
+        """The messages whose places these are, in the room's order."""
 
 
 class Replies(Protocol):
@@ -247,6 +285,23 @@ class Replies(Protocol):
     @abstractmethod
     async def unfinished_for(self, user_id: UserId) -> Sequence[Reply]:
         """The replies that this person asked for and that are queued or running, oldest first."""
+
+    @abstractmethod
+    async def load_of(self, user_id: UserId, since: datetime | None) -> Load:
+        """What this person has asked for; the tokens are of replies that were created since then (``None``: not
+        counted).
+
+        Until this transaction ends, no other one gets an answer to this question about the same person.
+        """
+
+    @abstractmethod
+    async def tokens_of(self, user_id: UserId, since: datetime) -> int:
+        """As ``load_of`` counts them, for reading alone."""
+
+    @abstractmethod
+    async def usage_of(self, user_id: UserId, since: datetime) -> Sequence[DayUsage]:
+        """The tokens of this person's replies that were created since then, by day and room, latest day first. Days
+        on which the providers counted none are left out."""
 
     @abstractmethod
     async def claim(self, reply_id: ReplyId, lease: float) -> Reply | None:
@@ -289,8 +344,8 @@ class Replies(Protocol):
 
     @abstractmethod
     async def finish(self, reply: Reply) -> bool:
-        """Store its final status and what goes with it, ``cuts`` included, where it is not final and no later epoch has
-        it.
+        """Store its final status and what goes with it, ``cuts`` and ``sources`` included, where it is not final and
+        no later epoch has it.
 
         The counts of attempts and crashes stay the storage's own. Says whether it was stored.
         """
@@ -318,6 +373,50 @@ class Replies(Protocol):
     async def due(self, limit: int, queued_for: float = 0.0) -> Sequence[ReplyId]:
         """Replies that nobody is making, oldest first: queued for at least so many seconds, or running on a lease
         that is over."""
+
+
+class Summaries(Protocol):
+    """Summaries of what was said in rooms, and the making of them. Leases run by the storage's clock."""
+
+    @abstractmethod
+    async def ask(self, summary: Summary) -> None:
+        """Store one that is to be made. Changes nothing where one of its room is to be made already, or one that is
+        ready reaches as far."""
+
+    @abstractmethod
+    async def get(self, summary_id: SummaryId) -> Summary | None:
+        """The summary with this id, without its text where it is void."""
+
+    @abstractmethod
+    async def due(self, limit: int) -> Sequence[SummaryId]:
+        """Those that are to be made and that nobody is making, oldest first."""
+
+    @abstractmethod
+    async def claim(self, summary_id: SummaryId, lease: float) -> Summary | None:
+        """Take it for ``lease`` seconds, where it is to be made and nobody holds it: of any number that try, one does.
+        Raises its epoch."""
+
+    @abstractmethod
+    async def count_request(self, summary: Summary) -> bool:
+        """Count a request to its ``provider`` and ``model`` before it is made; says whether it is still to be made in
+        this epoch."""
+
+    @abstractmethod
+    async def finish(self, summary: Summary) -> bool:
+        """Store its text, status and tokens where it is still to be made in this epoch; says whether it was. What was
+        void in the meantime stays so."""
+
+    @abstractmethod
+    async def put_off(self, summary: Summary, seconds: float) -> None:
+        """Store a failure and its tokens where it is still to be made in this epoch, and let nobody claim it for so
+        many seconds."""
+
+    @abstractmethod
+    async def void(self, room_id: RoomId, seq: int) -> None:
+        """No summary that covers this place is used any more, or made to its end; their texts are gone.
+
+        Ordered with other changes of the room by ``advance``, which is called first in the same transaction.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -418,6 +517,10 @@ class Transaction(Protocol):
     @property
     @abstractmethod
     def replies(self) -> Replies: ...
+
+    @property
+    @abstractmethod
+    def summaries(self) -> Summaries: ...
 
     @property
     @abstractmethod

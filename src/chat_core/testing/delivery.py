@@ -24,7 +24,7 @@ import pytest
 
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, utc_now, uuid7
 from chat_core.domain.reply import Reply
-from chat_core.ports.delivery import Job, ReplyQueue
+from chat_core.ports.delivery import Job, Prompt, ReplyQueue
 from chat_core.ports.language_model import Conversation
 from chat_core.testing.models import Gate
 from chat_core.testing.optional import shown
@@ -52,7 +52,7 @@ def a_job() -> Job:
         created_at=at,
         deadline_at=at + timedelta(minutes=1),
     )
-    return Job(reply=reply.claimed(), conversation=Conversation(turns=()))
+    return Job(reply=reply.claimed(), prompt=Prompt(conversation=Conversation(turns=())))
 
 
 class Maker:

@@ -1,6 +1,6 @@
 """What test doubles that change one thing about the storage have in common."""
 
-from chat_core.ports.storage import Messages, Replies, Rooms, Sessions, Transaction, Users
+from chat_core.ports.storage import Messages, Replies, Rooms, Sessions, Summaries, Transaction, Users
 
 
 class PassingTransaction(Transaction):
@@ -24,6 +24,10 @@ class PassingTransaction(Transaction):
     @property
     def replies(self) -> Replies:
         return self.inner.replies
+
+    @property
+    def summaries(self) -> Summaries:
+        return self.inner.summaries
 
     @property
     def sessions(self) -> Sessions:

@@ -10,7 +10,9 @@ pytest.register_assert_rewrite(
     "chat_core.testing.storage_departures",
     "chat_core.testing.storage_rooms",
     "chat_core.testing.storage_sessions",
+    "chat_core.testing.storage_summaries",
     "chat_core.testing.storage_transactions",
+    "chat_core.testing.storage_usage",
     "chat_core.testing.storage_users",
 )
 
@@ -21,7 +23,9 @@ from chat_core.testing.storage_messages import MessageClauses
 from chat_core.testing.storage_replies import ReplyClauses
 from chat_core.testing.storage_rooms import RoomClauses
 from chat_core.testing.storage_sessions import SessionClauses
+from chat_core.testing.storage_summaries import SummaryClauses
 from chat_core.testing.storage_transactions import TransactionClauses
+from chat_core.testing.storage_usage import UsageClauses
 from chat_core.testing.storage_users import UserClauses
 
 
@@ -34,6 +38,8 @@ class StorageContract(
     LogClauses,
     MessageClauses,
     ReplyClauses,
+    UsageClauses,
+    SummaryClauses,
 ):
     """Every promise of the port. A subclass supplies ``uow``: a unit of work over an empty storage."""
 

@@ -82,7 +82,7 @@ class DepartureClauses:
                 await tx.messages.page(room.id, 10, after=0),
             ):
                 assert page.messages == [nobodys, other, ai]
-            assert await tx.messages.context(room.id, 3, 10) == [nobodys, other, ai]
+            assert (await tx.messages.context(room.id, 3, 10)).messages == [nobodys, other, ai]
 
     async def test_the_m_ids_of_others_are_safe(self, uow: UnitOfWork) -> None:
         """Each goes on standing for the same message."""

@@ -244,9 +244,20 @@ class MessageClauses:
             await tx.messages.save(messages[3].deleted(MOMENT))
             await tx.commit()
         async with uow.read() as tx:
-            assert await tx.messages.context(room.id, 5, 3) == [messages[1], messages[2], messages[4]]
-            assert await tx.messages.context(room.id, 4, 10) == messages[:3]
-            assert await tx.messages.context(room.id, 0, 10) == []
+            assert (await tx.messages.context(room.id, 5, 3)).messages == [messages[1], messages[2], messages[4]]
+            assert (await tx.messages.context(room.id, 4, 10)).messages == messages[:3]
+            assert (await tx.messages.context(room.id, 0, 10)).messages == []
+
+    async def test_places_are_told_as_the_messages_in_them(self, uow: UnitOfWork) -> None:
+        """In the room's order, deleted ones too; a place that holds something else, or nothing, is left out."""
+        user, room = await _a_room(uow)
+        messages = [await said(uow, room, user, str(n)) for n in range(3)]
+        async with uow() as tx:
+            await tx.messages.save(messages[1].deleted(MOMENT))
+            await tx.commit()
+        async with uow.read() as tx:
+            assert await tx.messages.at(room.id, (3, 2, 9)) == [messages[1].id, messages[2].id]
+            assert await tx.messages.at(room.id, ()) == []
 
     async def test_a_message_at_a_taken_place_is_refused(self, uow: UnitOfWork) -> None:
         """A place holds one message; that is a fault of the caller's, and no duplicate send."""

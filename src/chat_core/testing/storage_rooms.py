@@ -183,7 +183,7 @@ class RoomClauses:
             gone = await tx.messages.get(message.id)
             assert gone is None or gone.content == ""
             assert all(left.content == "" for left in (await tx.messages.page(room.id, 10)).messages)
-            assert all(left.content == "" for left in await tx.messages.context(room.id, 99, 10))
+            assert all(left.content == "" for left in (await tx.messages.context(room.id, 99, 10)).messages)
             assert await tx.messages.get(kept.id) == kept
         assert [[found.id for found in page] for page in await _listed(uow, owner, 10)] == [[other.id]]
 

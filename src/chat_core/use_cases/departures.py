@@ -70,6 +70,8 @@ class LeaveRooms:
                 ended = await self._end(tx, room_id, seq, at)
             else:
                 await self._step_out(tx, leaver, seq, at)
+                # They may name the one who leaves, and nothing else does from now on.
+                await tx.summaries.void(room_id, 0)
                 if door.is_owner:
                     seq = await self._inherit(tx, heirs[0], at)
             await tx.commit()

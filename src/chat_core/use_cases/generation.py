@@ -5,16 +5,17 @@ import logging
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from typing import cast
 
-from chat_core.domain.ids import MessageId, ReplyId, utc_now, uuid7
+from chat_core.domain.ids import MessageId, ReplyId, RoomId, SummaryId, utc_now, uuid7
 from chat_core.domain.message import AI_NAME, Message, MessageKind, MessageStatus, fingerprint
 from chat_core.domain.reply import CRASHES_MAX, Attempt, Reply, ReplyStatus
 from chat_core.domain.room import Door
-from chat_core.errors import ModelError, ModelTimedOut, Unavailable
+from chat_core.domain.summary import Summary
+from chat_core.errors import ModelError, ModelTimedOut, PromptTooLong, Unavailable
 from chat_core.ports.delivery import Job, LogGrew, ReplyFeed, RoomFeed, Watch
 from chat_core.ports.language_model import (
     AttemptBegins,
@@ -28,7 +29,7 @@ from chat_core.ports.storage import Transaction, UnitOfWork
 from chat_core.use_cases.attempts import first_attempt
 from chat_core.use_cases.drafts import ANSWER_MAX, AnswerTooLong, Draft, Verdict, verdict_of, verdict_of_stop
 from chat_core.use_cases.parts import ShowParts
-from chat_core.use_cases.prompts import read_conversation
+from chat_core.use_cases.prompts import Prompts
 from chat_core.use_cases.transactions import again_on_contention
 from chat_core.use_cases.turns import Turns
 
@@ -67,6 +68,7 @@ class GenerateReply:
     room_feed: RoomFeed
     lease: float = 15.0
     timeout: float = 300.0
+    prompts: Prompts = field(default_factory=Prompts)
     now: Callable[[], datetime] = utc_now
 
     async def __call__(self, reply_id: ReplyId) -> None:
@@ -91,7 +93,7 @@ class GenerateReply:
             if state is _Makes.LOST:
                 await self._abandon(draft)
             else:
-                await self._end(job.reply, draft, making, state)
+                await self._end(job, draft, making, state)
         except asyncio.CancelledError:
             await _put_away(making, showing)
             await self._release(job.reply, draft)
@@ -130,18 +132,20 @@ class GenerateReply:
         earlier = await tx.replies.attempts(reply.id) if reply.attempts else ()
         seconds_left = min(self.timeout, (reply.deadline_at - at).total_seconds())
         models = [f"{attempt.provider}:{attempt.model}" for attempt in earlier]
-        asked = await read_conversation(tx, prompt, room.ai, seconds_left, models)
+        asked = await self.prompts.read(tx, prompt, room.ai, seconds_left, models)
         wasted = sum((attempt.input_tokens or 0) + (attempt.output_tokens or 0) for attempt in earlier)
-        begun = None if earlier else first_attempt(self.model, reply, asked, at)
+        begun = None if earlier else first_attempt(self.model, reply, asked.conversation, at)
         if begun is not None:
             await tx.replies.begin_attempt(begun)
-        return Job(reply=reply, conversation=asked, made=len(earlier), wasted=wasted, begun=begun)
+        return Job(reply=reply, prompt=asked, made=len(earlier), wasted=wasted, begun=begun)
 
     # --- the model ---
 
     async def _stream(self, job: Job, draft: Draft) -> End:
         """Read the model to its end. What bounds it is here, whatever the model itself promises."""
-        seconds = job.conversation.seconds_left
+        if job.prompt.too_long:
+            raise PromptTooLong(f"about {job.prompt.tokens} tokens, more than the model takes")
+        seconds = job.prompt.conversation.seconds_left
         total = asyncio.timeout(None if seconds is None else max(0.0, seconds))
         try:
             async with total:
@@ -153,7 +157,7 @@ class GenerateReply:
 
     async def _read(self, job: Job, draft: Draft) -> End:
         # The port's iterator is a generator, or closes like one.
-        stream = cast("AsyncGenerator[ReplyPart, None]", self.model.stream(job.conversation))
+        stream = cast("AsyncGenerator[ReplyPart, None]", self.model.stream(job.prompt.conversation))
         async with aclosing(stream) as parts:
             async for part in parts:
                 if isinstance(part, Text):
@@ -245,7 +249,8 @@ class GenerateReply:
 
     # --- the end ---
 
-    async def _end(self, reply: Reply, draft: Draft, making: "asyncio.Task[End]", state: _Makes) -> None:
+    async def _end(self, job: Job, draft: Draft, making: "asyncio.Task[End]", state: _Makes) -> None:
+        reply = job.reply
         if state is _Makes.STOPPED:
             draft.end_attempt("stopped", self.now(), None)
             verdict = verdict_of_stop(draft.text)
@@ -263,12 +268,15 @@ class GenerateReply:
                 verdict = Verdict(status=ReplyStatus.FAILED, error_code="internal-error")
             else:
                 draft.end_attempt(end.reason, self.now(), end.usage)
+                if end.usage is not None and draft.number == 1:
+                    asked = job.prompt.conversation.model
+                    self.prompts.scale.learn(asked, job.prompt.tokens, end.usage.input_tokens)
                 verdict = verdict_of(end, draft.text)
         if verdict.text is None:
             draft.unsay()
         # Beside the writing, which does not depend on it; after it everything is to be had from the storage.
         showing = asyncio.create_task(self.show.now(reply.id, draft))
-        await self._patiently(reply, lambda: self._in_turn(reply, draft, verdict))
+        await self._patiently(reply, lambda: self._in_turn(job, draft, verdict))
         await showing
 
     def _failure(self, reply: Reply, draft: Draft, error: Exception) -> Verdict:
@@ -291,13 +299,13 @@ class GenerateReply:
                     raise
             await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - no secret
 
-    async def _in_turn(self, reply: Reply, draft: Draft, verdict: Verdict) -> None:
-        async with self.turns(reply.room_id):
-            await self._store(reply, draft, verdict)
+    async def _in_turn(self, job: Job, draft: Draft, verdict: Verdict) -> None:
+        async with self.turns(job.reply.room_id):
+            await self._store(job, draft, verdict)
 
     @again_on_contention
-    async def _store(self, reply: Reply, draft: Draft, verdict: Verdict) -> None:
-        at = self.now()
+    async def _store(self, job: Job, draft: Draft, verdict: Verdict) -> None:
+        reply, at = job.reply, self.now()
         message_id = MessageId(uuid7()) if verdict.text is not None else None
         ended = replace(
             reply.ended(
@@ -314,6 +322,7 @@ class GenerateReply:
             output_tokens=draft.usage.output_tokens if draft.usage else None,
             wasted_tokens=draft.wasted,
             cuts=draft.cuts,
+            sources=job.prompt.sources,
         )
         door: Door | None = None
         async with self.uow() as tx:
@@ -342,6 +351,8 @@ class GenerateReply:
                     ),
                     fingerprint(verdict.text),
                 )
+                if job.prompt.fold:
+                    await tx.summaries.ask(_summary(reply.room_id, job.prompt.fold, at))
             if draft.attempt is not None:
                 await tx.replies.end_attempt(draft.attempt)
             if not await tx.replies.finish(ended):
@@ -349,6 +360,10 @@ class GenerateReply:
             await tx.commit()
         if door is not None:
             await self.room_feed.tell(LogGrew(room_id=reply.room_id, seq=door.room.last_seq))
+
+
+def _summary(room_id: RoomId, up_to: int, at: datetime) -> Summary:
+    return Summary(id=SummaryId(uuid7()), room_id=room_id, up_to=up_to, created_at=at)
 
 
 async def _put_away(making: "asyncio.Task[End]", showing: "asyncio.Task[None]") -> None:

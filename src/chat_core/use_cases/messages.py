@@ -1,7 +1,8 @@
 """Sending, reading, editing and deleting messages."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, utc_now, uuid7
@@ -22,7 +23,8 @@ from chat_core.ports.delivery import Job, LogGrew, ReplyChanged, ReplyFeed, Repl
 from chat_core.ports.language_model import Conversation, LanguageModel
 from chat_core.ports.storage import Asks, DuplicateMessage, MessagePage, StoredSend, Transaction, UnitOfWork
 from chat_core.use_cases.attempts import first_attempt
-from chat_core.use_cases.prompts import read_conversation
+from chat_core.use_cases.prompts import Prompts
+from chat_core.use_cases.quotas import Quotas, reserved_for
 from chat_core.use_cases.rooms import cancel_unfinished, enter
 from chat_core.use_cases.transactions import again_on_contention
 from chat_core.use_cases.turns import Turns
@@ -51,7 +53,7 @@ class SendMessage:
 
     A repeat changes nothing and gives back what is stored. ``deadline`` is how many seconds a reply has from now to
     its end, waiting included; ``lease`` and ``timeout`` are as for ``GenerateReply``. Raises
-    ``Invalid``, ``NotFound``, ``MessageIdReused``, ``RoomBusy``.
+    ``Invalid``, ``NotFound``, ``MessageIdReused``, ``RoomBusy``, ``TooManyReplies``, ``QuotaExceeded``.
     """
 
     uow: UnitOfWork
@@ -62,6 +64,8 @@ class SendMessage:
     deadline: float = 900.0
     lease: float = 15.0
     timeout: float = 300.0
+    prompts: Prompts = field(default_factory=Prompts)
+    quotas: Quotas = field(default_factory=Quotas)
     now: Callable[[], datetime] = utc_now
 
     async def __call__(
@@ -101,8 +105,12 @@ class SendMessage:
     async def _in_turn(
         self, actor: Actor, room_id: RoomId, content: str, m_id: str, claims: bool, *, given: bool = False
     ) -> Sent:
-        async with self.turns(room_id):
+        async with self._turn_of(actor), self.turns(room_id):
             return await self._store(actor, room_id, content, m_id, claims, given)
+
+    def _turn_of(self, actor: Actor) -> AbstractAsyncContextManager[object]:
+        # What one person asks for is counted by one send after the other: those wait without a connection.
+        return self.turns(("asks", actor.user_id)) if self.quotas.bounded else nullcontext()
 
     @again_on_contention
     async def _store(self, actor: Actor, room_id: RoomId, content: str, m_id: str, claims: bool, given: bool) -> Sent:
@@ -116,6 +124,9 @@ class SendMessage:
             wants = _asks(door.room.ai, content)
             if wants and door.room.ai.busy is WhenBusy.REJECT and await tx.replies.unfinished_in(room_id):
                 raise RoomBusy
+            reserved = reserved_for(content, door.room.ai) if wants else 0
+            if wants:
+                await self.quotas.check(tx, actor.user_id, reserved, at)
             message = Message(
                 id=MessageId(uuid7()),
                 m_id=m_id,
@@ -127,7 +138,7 @@ class SendMessage:
                 username=actor.username,
                 created_at=at,
             )
-            reply, job = self._reply(message, at) if wants else None, None
+            reply, job = self._reply(message, reserved, at) if wants else None, None
             asks = Asks(reply=reply) if reply is not None else None
             if reply is not None and claims:
                 asks = self._claimed(reply.claimed(), door.room.ai, at)
@@ -135,8 +146,8 @@ class SendMessage:
             await tx.messages.add(message, fingerprint(content), asks)
             if asks is not None and claims:
                 seconds_left = min(self.timeout, self.deadline)
-                conversation = await read_conversation(tx, message, door.room.ai, seconds_left)
-                job = Job(reply=asks.reply, conversation=conversation, begun=asks.attempt)
+                prompt = await self.prompts.read(tx, message, door.room.ai, seconds_left)
+                job = Job(reply=asks.reply, prompt=prompt, begun=asks.attempt)
             await tx.commit()
         return Sent(message=message, reply=reply, job=job)
 
@@ -156,7 +167,7 @@ class SendMessage:
             return Asks(reply=reply, lease=self.lease)
         return Asks(reply=reply.asks(attempt), lease=self.lease, attempt=attempt)
 
-    def _reply(self, message: Message, at: datetime) -> Reply:
+    def _reply(self, message: Message, reserved: int, at: datetime) -> Reply:
         return Reply(
             id=ReplyId(uuid7()),
             room_id=message.room_id,
@@ -164,6 +175,7 @@ class SendMessage:
             asked_by=message.user_id,
             created_at=at,
             deadline_at=at + timedelta(seconds=self.deadline),
+            reserved_tokens=reserved,
         )
 
     @again_on_contention
@@ -236,6 +248,7 @@ class EditMessage:
             door = open_door(await tx.rooms.advance(room_id, actor.user_id, at=at))
             message = self._authored(await _message_in(tx, room_id, message_id), actor).edited(content, at)
             await tx.messages.save(message)
+            await tx.summaries.void(room_id, message.seq)
             await tx.rooms.add_entry(_entry(door, EventKind.MESSAGE_EDITED, message, at))
             await tx.commit()
         return message, door.room.last_seq
@@ -280,6 +293,7 @@ class DeleteMessage:
                 return None, []
             message = message.deleted(at)
             await tx.messages.save(message)
+            await tx.summaries.void(room_id, message.seq)
             await tx.rooms.add_entry(_entry(door, EventKind.MESSAGE_DELETED, message, at))
             reply = await tx.replies.newest_for(message_id)
             unfinished = [reply] if reply is not None and not reply.final else []

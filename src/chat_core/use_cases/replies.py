@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from chat_core.domain.ids import ReplyId, utc_now, uuid7
@@ -13,6 +13,7 @@ from chat_core.domain.user import Actor
 from chat_core.errors import NotFound, NotRetryable
 from chat_core.ports.delivery import ReplyChanged, ReplyFeed, ReplyQueue, RoomFeed
 from chat_core.ports.storage import Transaction, UnitOfWork
+from chat_core.use_cases.quotas import Quotas
 from chat_core.use_cases.rooms import cancel_unfinished
 from chat_core.use_cases.transactions import again_on_contention
 
@@ -129,13 +130,15 @@ class StopReply:
 class RetryReply:
     """Ask again for an answer that could not be given; the old reply keeps its status.
 
-    Repeated while the new one is not final, it gives the same new one. Raises ``NotFound``, ``NotRetryable``.
+    Repeated while the new one is not final, it gives the same new one. Raises ``NotFound``, ``NotRetryable``,
+    ``TooManyReplies``, ``QuotaExceeded``.
     """
 
     uow: UnitOfWork
     queue: ReplyQueue
     room_feed: RoomFeed
     deadline: float = 900.0
+    quotas: Quotas = field(default_factory=Quotas)
     now: Callable[[], datetime] = utc_now
 
     async def __call__(self, *, actor: Actor, reply_id: ReplyId) -> Reply:
@@ -157,6 +160,7 @@ class RetryReply:
             if deleted or newest.status not in (ReplyStatus.FAILED, ReplyStatus.BLOCKED, ReplyStatus.CANCELLED):
                 raise NotRetryable
             at = self.now()
+            await self.quotas.check(tx, actor.user_id, newest.reserved_tokens, at)
             reply = Reply(
                 id=ReplyId(uuid7()),
                 room_id=newest.room_id,
@@ -165,6 +169,7 @@ class RetryReply:
                 created_at=at,
                 deadline_at=at + timedelta(seconds=self.deadline),
                 try_number=newest.try_number + 1,
+                reserved_tokens=newest.reserved_tokens,
             )
             await tx.replies.add(reply)
             await tx.commit()

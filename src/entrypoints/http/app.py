@@ -14,7 +14,7 @@ from litestar.types import ControllerRouterHandler
 
 from chat_core.errors import ChatError
 from entrypoints.container import Container
-from entrypoints.http import accounts, chat, problems, replies, room_events, rooms, system
+from entrypoints.http import accounting, accounts, chat, problems, replies, room_events, rooms, system
 from entrypoints.http.auth import actor
 from entrypoints.http.bodies import StrictRequest
 from entrypoints.http.injection import bridge
@@ -32,6 +32,7 @@ ROUTES: list[ControllerRouterHandler] = [
     room_events.router,
     chat.router,
     replies.router,
+    accounting.router,
     system.system_router,
 ]
 
@@ -66,6 +67,8 @@ _INJECTED = (
     "read_reply",
     "stop_reply",
     "retry_reply",
+    "read_context",
+    "read_usage",
     "hub",
     "read_log",
 )

@@ -120,6 +120,31 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "ReplyOut": _reply,
     "ReplyWithMessageOut": {**_reply, "message": _answer},
+    "ContextOut": {
+        "message_ids": [_PROMPT_ID],
+        "summary": None,
+        "model_asked": "gemini:gemini-3.8-flash",
+        "model_used": "gemini:gemini-3.8-flash",
+        "attempts": [
+            {
+                "provider": "gemini",
+                "model": "gemini-3.8-flash",
+                "started_at": _AT,
+                "ended_at": _LATER,
+                "outcome": "stop",
+                "input_tokens": 12,
+                "output_tokens": 11,
+            }
+        ],
+    },
+    "UsageReportOut": {
+        "days": [
+            {"date": "2026-11-22", "room_id": _ROOM_ID, "input_tokens": 12, "output_tokens": 11, "wasted_tokens": 0}
+        ],
+        "limit": 100_000,
+        "used_today": 23,
+        "resets_at": "2026-11-23T00:00:00Z",
+    },
     "SentOut": {
         "message": "Messages sent successfully",
         "data": {"messages": {"user_message": _prompt, "ai_message": _answer}, "reply": _reply},

@@ -1,6 +1,7 @@
 """What goes in and out over HTTP, field for field as in the contract."""
 
 from collections.abc import Sequence
+from datetime import date as datetime_date
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -14,6 +15,8 @@ from chat_core.domain import user as users
 from chat_core.domain.message import Message
 from chat_core.domain.session import Session
 from chat_core.use_cases.accounts import LoggedIn
+from chat_core.use_cases.contexts import AnswerContext
+from chat_core.use_cases.usage import Usage
 
 # --- in ---
 
@@ -391,6 +394,85 @@ class ReplyOut(Struct, frozen=True):
             usage=UsageOut(reply.input_tokens or 0, reply.output_tokens or 0) if counted else None,
             created_at=reply.created_at,
             finished_at=reply.finished_at,
+        )
+
+
+class SummaryOut(Struct, frozen=True):
+    id: UUID
+    text: Annotated[str, Meta(description="Empty where it drew on what was edited or deleted since then.")]
+
+
+class AttemptOut(Struct, frozen=True):
+    provider: str
+    model: str
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+
+    @classmethod
+    def of(cls, attempt: replies.Attempt) -> "AttemptOut":
+        return cls(
+            provider=attempt.provider,
+            model=attempt.model,
+            started_at=attempt.started_at,
+            ended_at=attempt.ended_at,
+            outcome=attempt.outcome,
+            input_tokens=attempt.input_tokens,
+            output_tokens=attempt.output_tokens,
+        )
+
+
+class ContextOut(Struct, frozen=True):
+    message_ids: Annotated[Sequence[UUID], Meta(description="In the order of the prompt, which is the last.")]
+    summary: SummaryOut | None
+    model_asked: str | None
+    model_used: str | None
+    attempts: Sequence[AttemptOut]
+
+    @classmethod
+    def of(cls, context: AnswerContext) -> "ContextOut":
+        reply, summary = context.reply, context.summary
+        return cls(
+            message_ids=context.message_ids,
+            summary=SummaryOut(id=summary.id, text=summary.text) if summary else None,
+            model_asked=reply.sources.model if reply.sources else None,
+            model_used=f"{reply.provider}:{reply.model}" if reply.provider else None,
+            attempts=[AttemptOut.of(attempt) for attempt in context.attempts],
+        )
+
+
+class DayUsageOut(Struct, frozen=True):
+    date: datetime_date
+    room_id: UUID
+    input_tokens: int
+    output_tokens: int
+    wasted_tokens: int
+
+
+class UsageReportOut(Struct, frozen=True):
+    days: Sequence[DayUsageOut]
+    limit: Annotated[int | None, Meta(description="Tokens for a day; `null`: no limit.")]
+    used_today: int
+    resets_at: datetime
+
+    @classmethod
+    def of(cls, usage: Usage) -> "UsageReportOut":
+        return cls(
+            days=[
+                DayUsageOut(
+                    date=day.date,
+                    room_id=day.room_id,
+                    input_tokens=day.input_tokens,
+                    output_tokens=day.output_tokens,
+                    wasted_tokens=day.wasted_tokens,
+                )
+                for day in usage.days
+            ],
+            limit=usage.limit,
+            used_today=usage.used_today,
+            resets_at=usage.resets_at,
         )
 
 
