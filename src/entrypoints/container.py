@@ -141,7 +141,15 @@ async def _check_model(model: LanguageModel) -> Part:
 
 
 def _model(settings: Settings) -> Choice:
-    return build(settings.llm, settings.environ, offered=settings.llm_offered, concurrency=settings.llm_concurrency)
+    return build(
+        settings.llm,
+        settings.environ,
+        offered=settings.llm_offered,
+        concurrency=settings.llm_concurrency,
+        first=settings.model_first_part,
+        silence=settings.model_silence,
+        midway=settings.llm_takeover == "always",
+    )
 
 
 def _offered(model: LanguageModel) -> frozenset[str]:

@@ -48,6 +48,9 @@ class Settings:
     llm: str = ECHO
     llm_offered: tuple[str, ...] = ()
     llm_concurrency: int = 256
+    llm_takeover: str = "always"
+    model_first_part: float = 20.0
+    model_silence: float = 20.0
     cors_origins: tuple[str, ...] = ()
     send_wait: float = 50.0
     drain_delay: float = 2.0
@@ -136,6 +139,9 @@ def _models(reader: "_Reader", environ: Mapping[str, str]) -> Settings:
         llm=reader.text("LLM", DEFAULT_GEMINI if "GEMINI_API_KEY" in environ else ECHO),
         llm_offered=tuple(name.strip() for name in reader.text("LLM_OFFERED", "").split(",") if name.strip()),
         llm_concurrency=reader.number("LLM_CONCURRENCY", 256, 1, 10_000),
+        llm_takeover=reader.choice("LLM_TAKEOVER", "ALWAYS", ("ALWAYS", "BEFORE-TEXT")).lower(),
+        model_first_part=float(reader.number("MODEL_FIRST_PART", 20, 1, 3600)),
+        model_silence=float(reader.number("MODEL_SILENCE", 20, 1, 3600)),
         model_timeout=float(reader.number("MODEL_TIMEOUT", 300, 1, 3600)),
         environ=dict(environ),
     )

@@ -101,6 +101,16 @@ class TestDeadlines:
         assert error.detail == "no part for 20 s"
         assert inner.open_streams == 0
 
+    async def test_the_first_part_has_a_limit_of_its_own(self) -> None:
+        waits: list[float] = []
+
+        def timeout(seconds: float) -> asyncio.Timeout:
+            waits.append(seconds)
+            return asyncio.timeout(None)
+
+        await parts_of(Deadlines(ScriptedModel(answer("a", "b")), first=60, silence=5, clock=Clock(), timeout=timeout))
+        assert waits == [60.0, 5.0, 5.0]
+
     async def test_every_part_is_waited_for_anew(self) -> None:
         waits: list[float] = []
 
@@ -315,19 +325,31 @@ class TestChain:
         begins = AttemptBegins(provider="q", model="m")
         assert parts == [BEGINS, Text("so"), failed, begins, *answer("good")]
 
-    async def test_it_takes_over_from_one_that_refuses_too(self) -> None:
-        chain = Chain(
-            [attempts(ScriptedModel([ModelRefused()])), attempts(ScriptedModel(answer("good")), provider="q")]
-        )
+    async def test_it_may_be_told_to_take_over_only_before_there_is_text(self) -> None:
+        second = ScriptedModel(answer("good"))
+        cut = ScriptedModel([Text("so"), ModelInterrupted("cut")])
+        chain = Chain([attempts(cut, requests_max=1), attempts(second, provider="q")], midway=False)
+        parts, error = await parts_of(chain)
+        assert parts == [BEGINS, Text("so")]
+        assert isinstance(error, ModelInterrupted)
+        assert second.asked == []
+        early = ScriptedModel([ModelInterrupted("cut")])
+        chain = Chain([attempts(early, requests_max=1), attempts(second, provider="q")], midway=False)
         parts, error = await parts_of(chain)
         assert error is None
         assert parts[-2:] == answer("good")
 
-    @pytest.mark.parametrize("kind", [PromptTooLong, ModelBadAnswer])
-    async def test_other_errors_are_raised_at_once(self, kind: type[ModelError]) -> None:
+    @pytest.mark.parametrize("kind", [ModelRefused, ModelBadAnswer])
+    async def test_it_takes_over_from_one_that_refuses_or_cannot_be_read_too(self, kind: type[ModelError]) -> None:
+        chain = Chain([attempts(ScriptedModel([kind()])), attempts(ScriptedModel(answer("good")), provider="q")])
+        parts, error = await parts_of(chain)
+        assert error is None
+        assert parts[-2:] == answer("good")
+
+    async def test_a_prompt_that_is_too_long_is_raised_at_once(self) -> None:
         second = ScriptedModel()
-        _, error = await parts_of(Chain([attempts(ScriptedModel([kind()])), attempts(second, provider="q")]))
-        assert type(error) is kind
+        _, error = await parts_of(Chain([attempts(ScriptedModel([PromptTooLong()])), attempts(second, provider="q")]))
+        assert type(error) is PromptTooLong
         assert second.asked == []
 
     async def test_two_models_of_one_provider_share_its_requests(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from adapters.llm.attempts import Record
 from adapters.llm.links import Link
-from chat_core.errors import ModelRefused, ModelUnavailable, PromptTooLong
+from chat_core.errors import ModelBadAnswer, ModelRefused, ModelUnavailable, PromptTooLong
 from chat_core.ports.language_model import (
     AttemptBegins,
     AttemptFailed,
@@ -17,20 +17,26 @@ from chat_core.ports.language_model import (
     ModelCheck,
     ModelHealth,
     ReplyPart,
+    Text,
 )
 
 
 class Chain(LanguageModel, ForeseeableModel):
-    """Asks the first model, and the next one where it is unavailable or refuses, to the last; whose error is raised.
+    """Asks the first model, and the next one where it is unavailable, refuses, or gives what is no answer, to the last;
+    whose error is raised.
 
-    A prompt that is too long, and an answer that cannot be read, are raised at once. Between two models
+    A prompt that is too long is raised at once. Between two models
     ``AttemptFailed`` says that the text so far is void. All share the conversation's ``seconds_left`` and ``attempts``.
+    Unless ``midway``, a model that fails after some text has no successor: its error is raised.
     """
 
-    def __init__(self, models: Sequence[Link], *, clock: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self, models: Sequence[Link], *, midway: bool = True, clock: Callable[[], float] | None = None
+    ) -> None:
         if not models:
             raise ValueError("a chain has at least one model")
         self._models = tuple(models)
+        self._midway = midway
         self._clock = clock
 
     @property
@@ -48,7 +54,7 @@ class Chain(LanguageModel, ForeseeableModel):
         begun = clock()
         attempts = conversation.attempts
         for model in self._models:
-            asked = False
+            asked = said = False
             left = conversation.seconds_left
             here = replace(
                 conversation,
@@ -62,11 +68,13 @@ class Chain(LanguageModel, ForeseeableModel):
                             asked = True
                             attempts = (*attempts, f"{part.provider}:{part.model}")
                         elif isinstance(part, AttemptFailed):
-                            asked = False
+                            asked = said = False
+                        said = said or isinstance(part, Text)
                         yield part
                 return
-            except (ModelUnavailable, ModelRefused) as error:
-                if model is self._models[-1] or isinstance(error, PromptTooLong):
+            except (ModelUnavailable, ModelRefused, ModelBadAnswer) as error:
+                late = said and not self._midway
+                if model is self._models[-1] or late or isinstance(error, PromptTooLong):
                     raise
                 failed = AttemptFailed(code=error.code, usage=error.usage, detail=error.detail)
             # A model that had no request left, or was not to be asked (again), has nothing under way that could fail.

@@ -10,7 +10,7 @@ from adapters.llm.breaker import Circuit, CircuitBreaker
 from adapters.llm.budget import RetryBudget
 from adapters.llm.chain import Chain
 from adapters.llm.choice import Choice
-from adapters.llm.deadlines import Deadlines
+from adapters.llm.deadlines import FIRST_SECONDS, SILENCE_SECONDS, Deadlines
 from adapters.llm.limit import CONCURRENCY, ConcurrencyLimit, Slots
 from adapters.llm.links import Link
 from chat_core.ports.language_model import LanguageModel
@@ -89,17 +89,21 @@ def build(
     *,
     offered: Sequence[str] = (),
     concurrency: int = CONCURRENCY,
+    first: float = FIRST_SECONDS,
+    silence: float = SILENCE_SECONDS,
+    midway: bool = True,
     providers: Providers | None = None,
 ) -> Choice:
     """The service's language model: deadlines, attempts, a limit and a circuit breaker around each provider.
 
     ``llm`` is a name or several with commas between them, each taking over from the one before: all but the last then
     get one request for a reply, the last one three. ``offered`` are the names that rooms may choose besides. Each
-    model has at most ``concurrency`` streams at once. Makes no request. Raises ``ValueError``, with a sentence that
+    model has at most ``concurrency`` streams at once; ``first`` and ``silence`` are as for ``Deadlines``, ``midway`` as
+    for ``Chain``. Makes no request. Raises ``ValueError``, with a sentence that
     names the variable.
     """
     names = names_of(llm)
-    builder = _Builder(environ, concurrency, providers or Providers())
+    builder = _Builder(environ, concurrency, providers or Providers(), first, silence, midway)
     own = builder.chain(names)
     others = [builder.chain([ModelName.parse(text)]) for text in offered]
     return Choice(own, {chain.name: chain for chain in others if chain.name != own.name})
@@ -114,17 +118,27 @@ def names_of(llm: str) -> list[ModelName]:
 
 
 class _Builder:
-    def __init__(self, environ: Mapping[str, str], concurrency: int, providers: Providers) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        concurrency: int,
+        providers: Providers,
+        first: float,
+        silence: float,
+        midway: bool,
+    ) -> None:
         self._environ, self._concurrency, self._providers = environ, concurrency, providers
+        self._first, self._silence, self._midway = first, silence, midway
         self._shared: dict[str, _Shared] = {}
 
     def chain(self, names: Sequence[ModelName]) -> Chain:
-        return Chain([self._link(name, REQUESTS_MAX if name is names[-1] else 1) for name in names])
+        links = [self._link(name, REQUESTS_MAX if name is names[-1] else 1) for name in names]
+        return Chain(links, midway=self._midway)
 
     def _link(self, name: ModelName, requests_max: int) -> Link:
         shared = self._shared_by(str(name))
         attempts = Attempts(
-            Deadlines(self._providers.create(name, self._environ)),
+            Deadlines(self._providers.create(name, self._environ), first=self._first, silence=self._silence),
             provider=name.provider,
             model_name=name.model or name.provider,
             requests_max=requests_max,

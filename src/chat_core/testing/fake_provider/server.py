@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import re
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TextIO, cast
 
@@ -25,10 +26,18 @@ class FakeProvider:
     """The server, as an asynchronous context manager; ``url`` has no slash at the end.
 
     A model whose name holds ``retired`` does not exist; a key that holds ``invalid`` is refused, and so is no key.
+    ``marks`` gives the markers of each request by its number, besides those in its prompt: a provider that is down.
     """
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0, ledger_file: TextIO | None = None) -> None:
-        self._host, self._port = host, port
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        ledger_file: TextIO | None = None,
+        *,
+        marks: Callable[[int], str] = lambda _: "",
+    ) -> None:
+        self._host, self._port, self._marks = host, port, marks
         self._connections: set[asyncio.Task[None]] = set()
         self.ledger = Ledger(ledger_file)
         self.url = ""
@@ -122,7 +131,7 @@ class FakeProvider:
         if verb == "countTokens":
             return stream.whole(200, b'{"totalTokens":%d}' % (len(prompt) // 4 + 1))
         before = self.ledger.asked_before(prompt) if has_marker(prompt) else 0
-        todo = plan(prompt, entry.number, before)
+        todo = plan(prompt + self._marks(entry.number), entry.number, before)
         if todo.status != 200:
             return stream.refuse(wire, todo)
         if verb == "generateContent" and not todo.fault:
