@@ -137,6 +137,9 @@ class StepsScript(ProviderScript):
     def falls_silent_after_some_text(self) -> str | None:
         return self._on("silent", Text("some"), Gate())
 
+    def falls_silent_at_once(self) -> str | None:
+        return self._on("silent at once", Gate())
+
     def requests(self) -> Sequence[SeenRequest] | None:
         return [_seen(conversation) for conversation in self.model.asked]
 

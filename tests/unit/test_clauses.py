@@ -63,7 +63,7 @@ def test_tests_of_other_names_and_fixtures_are_welcome():
         def test_of_our_own(self) -> None: ...
 
         @pytest.fixture
-        def model(self) -> None: ...  # type: ignore[override]
+        def model(self) -> None: ...
 
     assert TestOurs.test_usage_is_reported is LanguageModelContract.test_usage_is_reported
 

@@ -1,15 +1,15 @@
 """The wire format of Gemini's ``generateContent``, ``v1beta``: what is asked, and how to read what comes back."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from adapters.llm import failures
+from adapters.llm import failures, listing
 from adapters.llm.answer import Answer, encode, turns_to_send
 from adapters.llm.failures import ErrorBody
-from chat_core.ports.language_model import Conversation, FinishReason, Text, Thinking, Usage
+from chat_core.ports.language_model import Conversation, FinishReason, OfferedModel, Text, Thinking, Usage
 
 _REASONS = {
     "STOP": FinishReason.STOP,
@@ -80,9 +80,21 @@ class _ErrorDocument(msgspec.Struct, rename="camel"):
     error: _Error
 
 
+class _Model(msgspec.Struct, rename="camel"):
+    name: str
+    supported_generation_methods: list[str] | None = None
+
+
+class _Models(msgspec.Struct, rename="camel"):
+    models: list[_Model] = []
+    next_page_token: str = ""
+
+
 _event = msgspec.json.Decoder(_Event)
 _errors: msgspec.json.Decoder[_ErrorDocument | list[_ErrorDocument]]
 _errors = msgspec.json.Decoder(_ErrorDocument | list[_ErrorDocument])
+
+_models = msgspec.json.Decoder(_Models)
 
 
 def generation(model: str) -> tuple[int, int] | None:
@@ -128,6 +140,17 @@ def read_error(body: bytes) -> ErrorBody:
         return ErrorBody()
     documents = found if isinstance(found, list) else [found]
     return _body(documents[0].error) if documents else ErrorBody()
+
+
+def read_models(body: bytes, who: str) -> tuple[Sequence[OfferedModel], str]:
+    """The models of one page that generate text, and the next one's token. The format has no word for an end."""
+    found = listing.read(_models, body, who)
+    offered = [
+        OfferedModel(name=model.name.removeprefix("models/"))
+        for model in found.models
+        if model.supported_generation_methods is None or "generateContent" in model.supported_generation_methods
+    ]
+    return offered, found.next_page_token
 
 
 def _body(error: _Error) -> ErrorBody:
