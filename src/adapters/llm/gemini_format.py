@@ -36,25 +36,25 @@ _STUMBLES = frozenset(
 _GENERATION = re.compile(r"gemini-(\d+)(?:\.(\d+))?(?:-|$)")
 
 
-class _Part(msgspec.Struct, rename="camel"):
+class Part(msgspec.Struct, rename="camel"):
     text: str | None = None
     thought: bool | None = None
 
 
-class _Content(msgspec.Struct, rename="camel"):
-    parts: list[_Part] | None = None
+class Content(msgspec.Struct, rename="camel"):
+    parts: list[Part] | None = None
 
 
-class _Candidate(msgspec.Struct, rename="camel"):
-    content: _Content | None = None
+class Candidate(msgspec.Struct, rename="camel"):
+    content: Content | None = None
     finish_reason: str | None = None
 
 
-class _Feedback(msgspec.Struct, rename="camel"):
+class Feedback(msgspec.Struct, rename="camel"):
     block_reason: str | None = None
 
 
-class _Usage(msgspec.Struct, rename="camel"):
+class UsageMetadata(msgspec.Struct, rename="camel"):
     prompt_token_count: int | None = None
     candidates_token_count: int | None = None
     thoughts_token_count: int | None = None
@@ -67,12 +67,12 @@ class _Error(msgspec.Struct, rename="camel"):
     details: list[dict[str, Any]] | None = None
 
 
-class _Event(msgspec.Struct, rename="camel"):
+class Event(msgspec.Struct, rename="camel"):
     """One event; fields that are not named here are ignored, for they come and go."""
 
-    candidates: list[_Candidate] | None = None
-    prompt_feedback: _Feedback | None = None
-    usage_metadata: _Usage | None = None
+    candidates: list[Candidate] | None = None
+    prompt_feedback: Feedback | None = None
+    usage_metadata: UsageMetadata | None = None
     error: _Error | None = None
 
 
@@ -90,7 +90,7 @@ class _Models(msgspec.Struct, rename="camel"):
     next_page_token: str = ""
 
 
-_event = msgspec.json.Decoder(_Event)
+_event = msgspec.json.Decoder(Event)
 _errors: msgspec.json.Decoder[_ErrorDocument | list[_ErrorDocument]]
 _errors = msgspec.json.Decoder(_ErrorDocument | list[_ErrorDocument])
 
@@ -170,12 +170,15 @@ class GeminiAnswer(Answer):
     stumbles = _STUMBLES
 
     def take(self, data: bytes) -> Iterator[Text | Thinking]:
-        event = self._read(_event, data)
+        return self.take_event(self._read(_event, data))
+
+    def take_event(self, event: Event) -> Iterator[Text | Thinking]:
+        """The parts of an event that was read. Raises as ``take`` does."""
         if event.error is not None:
             raise self._error(event.error.code, _body(event.error))
         self._count(event.usage_metadata)
         texts = False
-        candidate = event.candidates[0] if event.candidates else _Candidate()
+        candidate = event.candidates[0] if event.candidates else Candidate()
         for part in (candidate.content and candidate.content.parts) or ():
             if part.text and not part.thought:
                 texts = True
@@ -188,7 +191,7 @@ class GeminiAnswer(Answer):
         elif not texts:
             yield Thinking()
 
-    def _count(self, usage: _Usage | None) -> None:
+    def _count(self, usage: UsageMetadata | None) -> None:
         if usage is not None:
             output = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)
             self.usage = Usage(input_tokens=usage.prompt_token_count or 0, output_tokens=output)

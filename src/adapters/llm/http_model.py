@@ -84,17 +84,8 @@ class HttpModel(LanguageModel, ABC):
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 await self._describe()
-        except NoSuchModel:
-            return ModelHealth(
-                check=ModelCheck.MISSING,
-                detail=f"{self.label} does not offer {self._model}: set LLM to another model",
-            )
-        except ModelRefused as error:
-            return ModelHealth(
-                check=ModelCheck.REFUSED, detail=f"{self.label} does not take {self.key_variable}: {error.detail}"
-            )
         except (ModelError, TimeoutError) as error:
-            return ModelHealth(check=ModelCheck.UNREACHABLE, detail=str(error) or f"{self._who}: no answer")
+            return unhealthy(error, self._who, self._model, self.label, self.key_variable)
         return ModelHealth(check=ModelCheck.OK)
 
     async def models(self) -> Sequence[OfferedModel]:
@@ -116,6 +107,19 @@ async def _next(events: AsyncGenerator[bytes, None], ended: bool) -> bytes | Non
             return await anext(events, None)
     except TimeoutError:
         return None
+
+
+def unhealthy(error: ModelError | TimeoutError, who: str, model: str, label: str, key_variable: str) -> ModelHealth:
+    """What an error on asking for a model's description says of it."""
+    match error:
+        case NoSuchModel():
+            return ModelHealth(
+                check=ModelCheck.MISSING, detail=f"{label} does not offer {model}: set LLM to another model"
+            )
+        case ModelRefused():
+            return ModelHealth(check=ModelCheck.REFUSED, detail=f"{label} does not take {key_variable}: {error.detail}")
+        case _:
+            return ModelHealth(check=ModelCheck.UNREACHABLE, detail=str(error) or f"{who}: no answer")
 
 
 def key_of(environ: Mapping[str, str], variable: str) -> str:

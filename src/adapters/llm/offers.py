@@ -38,7 +38,9 @@ async def offers_of(provider: str, environ: Mapping[str, str], providers: Provid
             return Offers(answered=Answered.CANNOT_LIST)
         return Offers(answered=Answered.LISTED, models=tuple(await model.models()))
     except ModelError as error:
-        return Offers(answered=Answered.FAILED, detail=str(error))
+        return Offers(answered=Answered.FAILED, detail=error.detail)
+    except Exception as error:  # noqa: BLE001 (a stranger's slip is one line, and the other providers' lists go on)
+        return Offers(answered=Answered.FAILED, detail=f"{type(error).__name__}: {error}")
     finally:
         if isinstance(model, ClosableModel):
             await model.aclose()

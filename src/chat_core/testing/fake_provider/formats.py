@@ -146,6 +146,16 @@ class Gemini(Format):
         return event({"candidates": [{"content": {"parts": [{"text": 42}]}, "finishReason": ["STOP"]}]})
 
 
+class Vertex(Gemini):
+    """Gemini as Vertex AI has it: the same, but for its list."""
+
+    def models(self, offers: Mapping[str, date | None], query: Mapping[str, str]) -> bytes:
+        begin = int(query.get("pageToken", "0"))
+        listed = [{"name": f"publishers/google/models/{name}"} for name in [*offers][begin : begin + PAGE]]
+        more = {"nextPageToken": str(begin + PAGE)} if begin + PAGE < len(offers) else {}
+        return dumps({"publisherModels": listed, **more})
+
+
 def last_user_text(body: Json) -> str:
     """The last text of the last user's message; a content is a text, or parts that hold one each."""
     for message in reversed(cast("list[Json]", body.get("messages") or [])):

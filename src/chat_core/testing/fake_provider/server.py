@@ -10,12 +10,15 @@ from types import TracebackType
 from typing import Any, Self, TextIO, cast
 from urllib.parse import parse_qsl
 
-from chat_core.testing.fake_provider.formats import Format, Gemini, Json, OpenAI, event
+from chat_core.testing.fake_provider.formats import Format, Gemini, Json, OpenAI, Vertex, event
 from chat_core.testing.fake_provider.ledger import Entry, Ledger, line
 from chat_core.testing.fake_provider.messages_format import Anthropic
 from chat_core.testing.fake_provider.script import Plan, has_marker, plan
 
-_GEMINI = re.compile(r"^/v1(?:beta)?/models/([^/:?]+)(?::(\w+))?(?:\?|$)")
+# With what Vertex AI puts before it.
+_GEMINI = re.compile(
+    r"^/v1(?:beta1?)?/(?:projects/[^/]+/locations/[^/]+/)?(?:publishers/\w+/)?models/([^/:?]+)(?::(\w+))?(?:\?|$)"
+)
 _REASONS = {200: "OK", 204: "No Content", 404: "Not Found"}
 _MISSING = "models/{} is not found for API version v1beta, or is not supported for generateContent."
 
@@ -108,6 +111,8 @@ class FakeProvider:
                 wire = Anthropic()
             elif key.startswith("Bearer ") or not entry.path.startswith("/v1"):
                 wire = OpenAI()
+            elif "/publishers/" in path:
+                wire = Vertex()
         if match:
             entry.model, verb = match[1], match[2] or "get"
         elif entry.path.endswith(("/chat/completions", "/v1/messages")):
