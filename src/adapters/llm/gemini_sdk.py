@@ -1,6 +1,6 @@
 """Google's Gemini by Google's own library, ``google-genai``: for Vertex AI, and for whoever prefers it.
 
-The extra ``gemini-sdk`` brings the library. It keeps the same contract as ``gemini``, which is lighter and speaks to the
+The extra ``gemini-sdk`` brings the library. The contract is that of ``gemini``, which is lighter, and speaks to the
 Gemini API alone.
 """
 
