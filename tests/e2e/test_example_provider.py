@@ -7,6 +7,7 @@ import site
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.request
 import venv
 from collections.abc import AsyncIterator
@@ -73,7 +74,8 @@ def acme(provider: FakeProvider) -> dict[str, str]:
 def test_nothing_of_the_project_names_the_provider():
     sources = [file.read_text(encoding="utf-8") for file in (ROOT / "src").rglob("*.py")]
     assert not any("acme" in text.lower() for text in sources)
-    assert "acme" not in (ROOT / "pyproject.toml").read_text().lower()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert "acme" not in str(project)
 
 
 def test_its_own_tests_pass_against_the_installed_wheels(stranger: Stranger):
