@@ -14,10 +14,9 @@ import msgspec
 from google import genai
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.genai import errors, types
-from pydantic import ValidationError
 
 from adapters.llm import failures, gemini_format
-from adapters.llm.answer import turns_to_send
+from adapters.llm.answer import encode, turns_to_send
 from adapters.llm.gemini import model_of, thinking_of
 from adapters.llm.gemini_format import Candidate, Content, Event, Feedback, GeminiAnswer, Part, UsageMetadata
 from adapters.llm.http_model import CHECK_SECONDS, base_url_of, key_of, unhealthy
@@ -137,15 +136,14 @@ class GeminiSdk(LanguageModel):
         if (gemini_format.generation(self._model) or (0, 0)) >= (3, 0):
             level = types.ThinkingLevel(self._thinking.upper()) if self._thinking else None
             config.thinking_config = types.ThinkingConfig(include_thoughts=True, thinking_level=level)
-        try:
-            if conversation.system:
-                config.system_instruction = types.Content(parts=[types.Part(text=conversation.system)])
-            contents = [
-                types.Content(role=role.value, parts=[types.Part(text=part) for part in parts])
-                for role, parts in turns_to_send(conversation)
-            ]
-        except ValidationError as error:
-            raise ModelRefused("the conversation holds half of a surrogate pair") from error
+        turns = turns_to_send(conversation)
+        # The library would send what is no Unicode. This raises ``ModelRefused``.
+        encode({"system": conversation.system, "turns": [parts for _, parts in turns]})
+        if conversation.system:
+            config.system_instruction = types.Content(parts=[types.Part(text=conversation.system)])
+        contents = [
+            types.Content(role=role.value, parts=[types.Part(text=part) for part in parts]) for role, parts in turns
+        ]
         return contents, config
 
     @asynccontextmanager

@@ -107,12 +107,12 @@ class FakeProvider:
         match = _GEMINI.match(path)
         if match or entry.path.endswith("/models"):
             # Three formats share the addresses of the list and of a description.
-            if "anthropic-version" in entry.headers:
+            if "/publishers/" in path:
+                wire = Vertex()
+            elif "anthropic-version" in entry.headers:
                 wire = Anthropic()
             elif key.startswith("Bearer ") or not entry.path.startswith("/v1"):
                 wire = OpenAI()
-            elif "/publishers/" in path:
-                wire = Vertex()
         if match:
             entry.model, verb = match[1], match[2] or "get"
         elif entry.path.endswith(("/chat/completions", "/v1/messages")):
