@@ -193,3 +193,11 @@ async def test_a_closed_model_begins_nothing(provider: FakeProvider):
     await model.aclose()
     with pytest.raises(ModelError):
         await model.models()
+
+
+@pytest.mark.filterwarnings("ignore:.*is not a valid FinishReason:UserWarning")
+async def test_a_reason_that_nobody_knows_is_no_end(provider: FakeProvider):
+    parts, error = await asked(provider, "[[finish:WEARY]]")
+    assert isinstance(error, ModelBadAnswer)
+    assert "WEARY" in error.detail
+    assert not any(isinstance(part, End) for part in parts)

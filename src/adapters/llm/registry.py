@@ -39,7 +39,8 @@ def _installed() -> Iterable[EntryPoint]:
 def _missing(point: EntryPoint) -> str | None:
     """The extra that this provider asks for by its entry point, ``name = "module:create [extra]"``, as pip takes it, if
     something that it brings is not installed."""
-    extras: Sequence[str] = getattr(point, "extras", ())
+    # Not `point.extras`: up to Python 3.11 at least it has two words for `gemini-sdk`.
+    extras = _NAME.findall(str(getattr(point, "value", "")).partition("[")[2])
     dist: metadata.Distribution | None = getattr(point, "dist", None)
     for requirement in dist.requires or () if dist and extras else ():
         extra, name = _EXTRA.search(requirement), _NAME.match(requirement)
