@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from datetime import UTC, date, datetime
 from typing import TextIO, cast
 
 from chat_core.errors import ModelError
@@ -21,7 +22,15 @@ from chat_core.ports.language_model import (
     TurnRole,
     Usage,
 )
-from entrypoints.container import build_model, configured_models, installed_providers
+from entrypoints.container import (
+    Answered,
+    Offers,
+    build_model,
+    configured_models,
+    installed_providers,
+    missing_providers,
+    provider_offers,
+)
 from entrypoints.settings import Settings, SettingsError
 
 
@@ -110,12 +119,15 @@ async def list_providers(settings: Settings, *, check: bool) -> bool:
     Returns whether all that was looked at is fine: what ``LLM`` names is installed, and answers (an echo does).
     Raises ``SettingsError``.
     """
-    installed = installed_providers()
+    installed, missing = installed_providers(), missing_providers()
     models = configured_models(settings.llm)
-    wide = max(len(name) for name in (*installed, *(provider for provider, _ in models)))
-    for name in sorted({*installed, *(provider for provider, _ in models)}):
+    names = sorted({*installed, *missing, *(provider for provider, _ in models)})
+    wide = max(map(len, names))
+    for name in names:
         places = [f"{place}. {full}" for place, (provider, full) in enumerate(models, 1) if provider == name]
         state = "installed" if name in installed else "not installed"
+        if name in missing:
+            state += f' (pip install "{missing[name]}")'
         print(f"{name:<{wide}}  {state}{'  LLM: ' if places else ''}{', '.join(places)}")
     fine = all(provider in installed for provider, _ in models)
     if check:
@@ -136,3 +148,35 @@ async def _check(settings: Settings, full: str) -> tuple[bool, str]:
     finally:
         await model.aclose()
     return health.check in (ModelCheck.OK, ModelCheck.NO_AI), health.detail
+
+
+async def list_models(settings: Settings) -> bool:
+    """Print the models of every provider that is installed and set up, and when they end, where the provider says so.
+
+    Returns whether all that was asked gave a list, and all that ``LLM`` names was asked. Raises ``SettingsError``.
+    """
+    named = {provider for provider, _ in configured_models(settings.llm)}
+    installed = installed_providers()
+    found = await asyncio.gather(*(provider_offers(name, settings) for name in installed))
+    fine = named <= {*installed}
+    for name, offers in zip(installed, found, strict=True):
+        _print_offers(name, offers)
+        needed = name in named and offers.answered is Answered.NOT_SET_UP
+        fine = fine and offers.answered is not Answered.FAILED and not needed
+    for name in sorted(named - {*installed}):
+        print(f"{name}: not installed")
+    return fine
+
+
+def _print_offers(name: str, offers: Offers) -> None:
+    if offers.answered is not Answered.LISTED:
+        print(f"{name}: {offers.answered}{': ' if offers.detail else ''}{offers.detail}")
+    elif not offers.models:
+        print(f"{name}: no models")
+    today = datetime.now(UTC).date()
+    for model in offers.models:
+        print(f"{name}:{model.name}{_ending(model.ends, today)}")
+
+
+def _ending(ends: date | None, today: date) -> str:
+    return "" if ends is None else f"  {'ends' if ends > today else 'ended'} {ends.isoformat()}"

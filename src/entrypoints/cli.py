@@ -38,7 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("--model", metavar="PROVIDER:MODEL", help="ask this one instead of those that LLM names")
 
     listed = commands.add_parser("providers", help="list the language model providers, and which ones LLM names")
-    listed.add_argument("--check", action="store_true", help="ask each model of LLM whether it is there; 1 if not")
+    what = listed.add_mutually_exclusive_group()
+    what.add_argument("--check", action="store_true", help="ask each model of LLM whether it is there; 1 if not")
+    what.add_argument("--models", action="store_true", help="list what each offers that is set up; 1 if one fails")
 
     commands.add_parser("version", help="print the version")
     return parser

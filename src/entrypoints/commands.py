@@ -138,9 +138,11 @@ def providers(options: argparse.Namespace) -> int:
     """List the providers that are installed, and which of them are asked."""
 
     def act() -> int:
-        from entrypoints.ask import list_providers
+        from entrypoints.ask import list_models, list_providers
 
-        return 0 if asyncio.run(list_providers(load_model_settings(read_environ()), check=options.check)) else 1
+        settings = load_model_settings(read_environ())
+        fine = asyncio.run(list_models(settings) if options.models else list_providers(settings, check=options.check))
+        return 0 if fine else 1
 
     return _told(act)
 

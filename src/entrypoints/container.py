@@ -1,7 +1,7 @@
 """The composition root: the one place that names adapters, and nothing else."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -10,6 +10,7 @@ from dependency_injector import containers, providers
 
 from adapters.auth.passwords import CryptContextPasswords
 from adapters.auth.tokens import JwtTokens, Key
+from adapters.llm import offers
 from adapters.llm.choice import Choice
 from adapters.llm.registry import Providers, build, names_of
 from adapters.memory.delivery import MemoryReplyFeed
@@ -61,6 +62,8 @@ if TYPE_CHECKING:
     from chat_core.testing.failpoints import Failpoints
 
 SchemaMismatch = migrate.SchemaMismatch
+Answered = offers.Answered
+Offers = offers.Offers
 
 
 def _tokens(settings: Settings) -> JwtTokens:
@@ -495,6 +498,16 @@ def configured_models(llm: str) -> tuple[tuple[str, str], ...]:
 def installed_providers() -> tuple[str, ...]:
     """The names of the language model providers that are installed. Loads none of them."""
     return Providers().installed()
+
+
+def missing_providers() -> Mapping[str, str]:
+    """The providers of packages that are installed without a library that they need, with what to install."""
+    return Providers().missing()
+
+
+async def provider_offers(provider: str, settings: Settings) -> Offers:
+    """What this provider says that it offers. It is loaded and asked, whether or not ``LLM`` names it."""
+    return await offers.offers_of(provider, settings.environ)
 
 
 def memory_container(settings: Settings | None = None, *, model: LanguageModel | None = None) -> Container:

@@ -1,11 +1,23 @@
 """What is configured, reachable and missing: a table for people."""
 
+import asyncio
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 
 from chat_core.errors import StorageUnavailable
 from chat_core.ports.language_model import CheckableModel, ClosableModel, LanguageModel, ModelCheck
-from entrypoints.container import Container, build_container, redis_answers, schema_state
+from entrypoints.container import (
+    Container,
+    build_container,
+    configured_models,
+    provider_offers,
+    redis_answers,
+    schema_state,
+)
 from entrypoints.settings import Settings, SettingsError
+
+#: Days before its end from which on a model is warned of.
+ENDS_SOON = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +40,8 @@ async def examine(settings: Settings) -> list[Finding]:
         container = build_container(settings)
     except SettingsError as error:
         return [*findings, *(Finding("settings", "problem", problem) for problem in error.problems)]
-    return [*findings, await _database(settings), await _redis(settings), await _model(container)]
+    findings += [await _database(settings), await _redis(settings), await _model(container)]
+    return findings + await _ends(settings, datetime.now(UTC).date())
 
 
 def _bound(settings: Settings) -> Finding:
@@ -71,6 +84,29 @@ async def _model(container: Container) -> Finding:
         await model.aclose()
     state = {ModelCheck.OK: "ok", ModelCheck.NO_AI: "note", ModelCheck.UNKNOWN: "note"}.get(health.check, "problem")
     return Finding("LLM", state, f"{name}: {health.detail or health.check}")
+
+
+async def _ends(settings: Settings, today: date) -> list[Finding]:
+    """The models of ``LLM`` and ``LLM_OFFERED`` that end soon or have ended, by their providers' own lists. Who has no
+    list, or no word for an end in it, is passed over: whether a model is there was asked before."""
+    texts = (settings.llm, *settings.llm_offered)
+    names = dict.fromkeys(name for text in texts for name in configured_models(text))
+    providers = [*dict.fromkeys(provider for provider, _ in names)]
+    found = await asyncio.gather(*(provider_offers(provider, settings) for provider in providers))
+    days = {
+        f"{provider}:{model.name}": model.ends
+        for provider, offers in zip(providers, found, strict=True)
+        for model in offers.models
+    }
+    findings: list[Finding] = []
+    for _, full in names:
+        ends = days.get(full)
+        if ends is not None and ends <= today:
+            findings.append(Finding(full, "problem", f"ended on {ends}: set another model"))
+        elif ends is not None and (ends - today).days <= ENDS_SOON:
+            why = f"ends on {ends}, in {(ends - today).days} days: set another model (chat-api providers --models)"
+            findings.append(Finding(full, "note", why))
+    return findings
 
 
 def print_table(findings: list[Finding]) -> None:

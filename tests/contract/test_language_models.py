@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from adapters.llm import chat_completions, claude_messages, echo, gemini
+from adapters.llm import chat_completions, claude_messages, echo, gemini, gemini_sdk
 from adapters.llm.attempts import Attempts
 from adapters.llm.deadlines import Deadlines
 from chat_core.errors import (
@@ -44,6 +44,23 @@ class TestGemini(LanguageModelContract):
     async def model(self, provider: FakeProvider) -> AsyncIterator[LanguageModel]:
         environ = {"GEMINI_API_KEY": "a-key", "GEMINI_BASE_URL": provider.url}
         model = gemini.create("gemini-3.8-flash", environ)
+        yield model
+        await model.aclose()
+
+
+class TestGeminiSdk(TestGemini):
+    @pytest.fixture
+    async def model(self, provider: FakeProvider) -> AsyncIterator[LanguageModel]:
+        model = gemini_sdk.create("gemini-3.8-flash", {"GEMINI_API_KEY": "a-key", "GEMINI_BASE_URL": provider.url})
+        yield model
+        await model.aclose()
+
+
+class TestVertex(TestGemini):
+    @pytest.fixture
+    async def model(self, provider: FakeProvider) -> AsyncIterator[LanguageModel]:
+        environ = {"GEMINI_API_KEY": "a-key", "GEMINI_BASE_URL": provider.url, "GOOGLE_GENAI_USE_VERTEXAI": "true"}
+        model = gemini_sdk.create("gemini-3.8-flash", environ)
         yield model
         await model.aclose()
 
@@ -136,6 +153,9 @@ class StepsScript(ProviderScript):
 
     def falls_silent_after_some_text(self) -> str | None:
         return self._on("silent", Text("some"), Gate())
+
+    def falls_silent_at_once(self) -> str | None:
+        return self._on("silent at once", Gate())
 
     def requests(self) -> Sequence[SeenRequest] | None:
         return [_seen(conversation) for conversation in self.model.asked]

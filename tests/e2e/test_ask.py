@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,52 @@ async def test_each_model_is_asked_whether_it_is_there(terminal: Terminal):
     assert code == 1
     assert "1. gemini:fake  problem: " in out
     assert list(terminal.folder.iterdir()) == []
+
+
+async def test_what_the_providers_offer_is_listed_with_its_end(terminal: Terminal, provider: FakeProvider):
+    provider.offers = {"one": None, "two": datetime(2031, 2, 3, tzinfo=UTC).date(), "three": None}
+    openai = {"OPENAI_API_KEY": "key", "OPENAI_BASE_URL": f"{provider.url}/v1"}
+    code, out, err = await terminal.run("providers", "--models", **openai)
+    assert (code, err) == (0, [])
+    lines = out.splitlines()
+    assert lines[0].startswith("anthropic: not set up: ANTHROPIC_API_KEY is not set")
+    assert lines[1:5] == ["echo:echo", "gemini:one", "gemini:two", "gemini:three"]
+    assert lines[-3:] == ["openai:one", "openai:two  ends 2031-02-03", "openai:three"]
+    assert list(terminal.folder.iterdir()) == []
+
+
+async def test_a_provider_that_gives_no_list_is_a_line_and_the_others_go_on(terminal: Terminal, provider: FakeProvider):
+    broken = {"ANTHROPIC_API_KEY": "key", "ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}
+    code, out, err = await terminal.run("providers", "--models", **broken)
+    assert (code, err) == (1, [])
+    assert out.startswith("anthropic: problem: anthropic: no answer: ")
+    assert "\ngemini:fake\n" in out
+
+
+async def test_what_llm_names_has_to_be_set_up_to_be_listed(terminal: Terminal):
+    code, out, _ = await terminal.run("providers", "--models", LLM="openai:fake,nobody:")
+    assert code == 1
+    assert "openai: not set up: OPENAI_API_KEY is not set" in out
+    assert out.endswith("nobody: not installed\n")
+
+
+async def test_the_doctor_warns_of_a_model_that_ends(terminal: Terminal, provider: FakeProvider):
+    def llm(model: str, offered: str = "") -> dict[str, str]:
+        own = {"LLM": f"openai:{model}", "LLM_OFFERED": offered, "SECRET_KEY": "unguessable-0123456789-abcdefghijk"}
+        return own | {"OPENAI_API_KEY": "key", "OPENAI_BASE_URL": f"{provider.url}/v1"}
+
+    today = datetime.now(UTC).date()
+    soon, later, past = today + timedelta(days=59), today + timedelta(days=62), today - timedelta(days=1)
+    provider.offers = {"soon": soon, "later": later, "past": past, "never": None}
+    for model in ("later", "never", "unlisted"):
+        code, out, _ = await terminal.run("doctor", **llm(model))
+        assert (code, "ends on" in out) == (0, False)
+    code, out, _ = await terminal.run("doctor", **llm("soon,openai:never"))
+    assert code == 0
+    assert f"openai:soon   note     ends on {soon}, in " in out
+    code, out, _ = await terminal.run("doctor", **llm("never", "openai:past"))
+    assert code == 1
+    assert f"openai:past   problem  ended on {past}: set another model" in out
+    provider.offers = None
+    code, out, _ = await terminal.run("doctor", **llm("soon"))
+    assert code == 0

@@ -1,7 +1,7 @@
 """OpenAI's chat completions, and the many servers that speak the same format."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote, urlsplit
 
 from adapters.llm import chat_completions_format
@@ -10,7 +10,7 @@ from adapters.llm.failures import NoSuchModel
 from adapters.llm.http_model import HttpModel, base_url_of, key_of
 from adapters.llm.transport import Limits
 from chat_core.errors import ModelBadAnswer, ModelUnavailable
-from chat_core.ports.language_model import Conversation
+from chat_core.ports.language_model import Conversation, OfferedModel
 
 BASE_URL = "https://api.openai.com/v1"
 # Names of other servers' models hold slashes and colons. One that began with a dot would climb in the check's address.
@@ -57,7 +57,7 @@ class ChatCompletions(HttpModel):
             missing = error
         # Many servers describe no single model, and answer as if it did not exist. Most have a list.
         try:
-            found = chat_completions_format.read_models(await self._transport.read(f"{self._base_url}/models"))
+            found = {model.name for model in await self._list()}
         except (NoSuchModel, ModelBadAnswer) as error:
             raise ModelUnavailable(f"{self._who}: the server does not say which models it has") from error
         if self._model in found or f"{self._model}:latest" in found:
@@ -65,6 +65,10 @@ class ChatCompletions(HttpModel):
         if not self._lists_deployments:
             raise ModelUnavailable(f"{self._who}: Azure lists its models and not the deployments, which may be there")
         raise missing
+
+    async def _list(self) -> Sequence[OfferedModel]:
+        body = await self._transport.read(f"{self._base_url}/models")
+        return chat_completions_format.read_models(body, self._who)
 
 
 def _is_openai(host: str) -> bool:

@@ -1,16 +1,18 @@
 """The wire format of OpenAI's ``chat/completions``, and what servers that are compatible with it leave out or add."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import msgspec
 
+from adapters.llm import listing
 from adapters.llm.answer import Answer, encode, turns_to_send
 from adapters.llm.failures import ErrorBody
-from chat_core.errors import ModelBadAnswer, ModelError
-from chat_core.ports.language_model import Conversation, FinishReason, Text, Thinking, TurnRole, Usage
+from chat_core.errors import ModelError
+from chat_core.ports.language_model import Conversation, FinishReason, OfferedModel, Text, Thinking, TurnRole, Usage
 
 _REASONS = {
     "stop": FinishReason.STOP,
@@ -96,7 +98,13 @@ class _ErrorDocument(msgspec.Struct):
 
 
 class _Model(msgspec.Struct):
+    """One of a list. Everybody has a word of their own for the day of a model's end."""
+
     id: str
+    shutdown_date: Any = None  # OpenAI
+    expiration_date: Any = None  # OpenRouter
+    deprecation: Any = None  # Mistral, as a time; Azure, as {"inference": seconds}
+    deprecated: Any = None  # a day with some, `true` with others
 
 
 class _Models(msgspec.Struct):
@@ -105,7 +113,9 @@ class _Models(msgspec.Struct):
 
 _chunk = msgspec.json.Decoder(_Chunk)
 _errors = msgspec.json.Decoder(_ErrorDocument)
-_models = msgspec.json.Decoder(_Models)
+_models: msgspec.json.Decoder[_Models | list[_Model]]
+# A bare list: Together.
+_models = msgspec.json.Decoder(_Models | list[_Model])
 
 
 def takes_temperature(model: str) -> bool:
@@ -145,12 +155,18 @@ def read_error(body: bytes) -> ErrorBody:
     return _body(_Error(message=found.message or found.detail, type=found.type, code=found.code))
 
 
-def read_models(body: bytes) -> frozenset[str]:
-    """The names in a list of models. Raises ``ModelBadAnswer``."""
-    try:
-        return frozenset(model.id for model in _models.decode(body).data)
-    except ValueError as error:
-        raise ModelBadAnswer("the list of models cannot be read") from error
+def read_models(body: bytes, who: str) -> Sequence[OfferedModel]:
+    """The models of a list, with those that make no text, for the format tells them not apart. Raises
+    ``ModelBadAnswer``."""
+    found = listing.read(_models, body, who)
+    return [
+        OfferedModel(name=model.id, ends=_end_of(model)) for model in (found if isinstance(found, list) else found.data)
+    ]
+
+
+def _end_of(model: _Model) -> date | None:
+    words = (model.shutdown_date, model.expiration_date, model.deprecation, model.deprecated)
+    return next((day for day in map(listing.day_of, words) if day is not None), None)
 
 
 def _body(error: _Error | str) -> ErrorBody:

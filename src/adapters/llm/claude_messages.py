@@ -1,13 +1,13 @@
 """Anthropic's Claude, by the Messages interface."""
 
 import re
-from collections.abc import Mapping
-from urllib.parse import quote
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote, urlencode
 
-from adapters.llm import claude_messages_format
+from adapters.llm import claude_messages_format, listing
 from adapters.llm.http_model import HttpModel, base_url_of, key_of
 from adapters.llm.transport import Limits
-from chat_core.ports.language_model import Conversation
+from chat_core.ports.language_model import Conversation, OfferedModel
 
 BASE_URL = "https://api.anthropic.com"
 VERSION = "2023-06-01"
@@ -52,6 +52,14 @@ class ClaudeMessages(HttpModel):
 
     async def _describe(self) -> None:
         await self._transport.get(f"{self._base_url}/v1/models/{quote(self._model, safe='')}")
+
+    async def _list(self) -> Sequence[OfferedModel]:
+        async def page(after: str) -> tuple[Sequence[OfferedModel], str]:
+            query = urlencode({"limit": 1000} | ({"after_id": after} if after else {}))
+            body = await self._transport.read(f"{self._base_url}/v1/models?{query}")
+            return claude_messages_format.read_models(body, self._who)
+
+        return await listing.pages(page, self._who)
 
 
 def create(model: str, environ: Mapping[str, str], /) -> ClaudeMessages:

@@ -1,15 +1,16 @@
 """The wire format of Anthropic's ``v1/messages``: what is asked, and how to read what comes back."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
+from adapters.llm import listing
 from adapters.llm.answer import Answer, encode, turns_to_send
 from adapters.llm.failures import ErrorBody
 from chat_core.errors import ModelBadAnswer
-from chat_core.ports.language_model import Conversation, FinishReason, Text, Thinking, TurnRole, Usage
+from chat_core.ports.language_model import Conversation, FinishReason, OfferedModel, Text, Thinking, TurnRole, Usage
 
 _REASONS = {
     "end_turn": FinishReason.STOP,
@@ -76,8 +77,20 @@ class _ErrorDocument(msgspec.Struct):
     error: _Error
 
 
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
+    has_more: bool = False
+    last_id: str | None = None
+
+
 _event = msgspec.json.Decoder(_Event)
 _errors = msgspec.json.Decoder(_ErrorDocument)
+
+_models = msgspec.json.Decoder(_Models)
 
 
 def takes_temperature(model: str) -> bool:
@@ -114,6 +127,12 @@ def read_error(body: bytes) -> ErrorBody:
         return _body(_errors.decode(body).error)
     except ValueError:
         return ErrorBody()
+
+
+def read_models(body: bytes, who: str) -> tuple[Sequence[OfferedModel], str]:
+    """The models of one page, and the last one's name where more follow. The format has no word for a model's end."""
+    found = listing.read(_models, body, who)
+    return [OfferedModel(name=model.id) for model in found.data], (found.last_id or "") if found.has_more else ""
 
 
 def _body(error: _Error) -> ErrorBody:

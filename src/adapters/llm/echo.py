@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from chat_core.ports.language_model import (
     Conversation,
@@ -11,6 +11,7 @@ from chat_core.ports.language_model import (
     LanguageModel,
     ModelCheck,
     ModelHealth,
+    OfferedModel,
     ReplyPart,
     Text,
     Usage,
@@ -46,6 +47,9 @@ class Echo(LanguageModel):
 
     async def check(self) -> ModelHealth:
         return ModelHealth(check=ModelCheck.NO_AI, detail=self.notice)
+
+    async def models(self) -> Sequence[OfferedModel]:
+        return (OfferedModel(name="echo"),)
 
 
 def create(model: str, environ: Mapping[str, str], /) -> Echo:

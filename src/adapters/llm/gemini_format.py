@@ -1,15 +1,15 @@
 """The wire format of Gemini's ``generateContent``, ``v1beta``: what is asked, and how to read what comes back."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from adapters.llm import failures
+from adapters.llm import failures, listing
 from adapters.llm.answer import Answer, encode, turns_to_send
 from adapters.llm.failures import ErrorBody
-from chat_core.ports.language_model import Conversation, FinishReason, Text, Thinking, Usage
+from chat_core.ports.language_model import Conversation, FinishReason, OfferedModel, Text, Thinking, Usage
 
 _REASONS = {
     "STOP": FinishReason.STOP,
@@ -36,25 +36,25 @@ _STUMBLES = frozenset(
 _GENERATION = re.compile(r"gemini-(\d+)(?:\.(\d+))?(?:-|$)")
 
 
-class _Part(msgspec.Struct, rename="camel"):
+class Part(msgspec.Struct, rename="camel"):
     text: str | None = None
     thought: bool | None = None
 
 
-class _Content(msgspec.Struct, rename="camel"):
-    parts: list[_Part] | None = None
+class Content(msgspec.Struct, rename="camel"):
+    parts: list[Part] | None = None
 
 
-class _Candidate(msgspec.Struct, rename="camel"):
-    content: _Content | None = None
+class Candidate(msgspec.Struct, rename="camel"):
+    content: Content | None = None
     finish_reason: str | None = None
 
 
-class _Feedback(msgspec.Struct, rename="camel"):
+class Feedback(msgspec.Struct, rename="camel"):
     block_reason: str | None = None
 
 
-class _Usage(msgspec.Struct, rename="camel"):
+class UsageMetadata(msgspec.Struct, rename="camel"):
     prompt_token_count: int | None = None
     candidates_token_count: int | None = None
     thoughts_token_count: int | None = None
@@ -67,12 +67,12 @@ class _Error(msgspec.Struct, rename="camel"):
     details: list[dict[str, Any]] | None = None
 
 
-class _Event(msgspec.Struct, rename="camel"):
+class Event(msgspec.Struct, rename="camel"):
     """One event; fields that are not named here are ignored, for they come and go."""
 
-    candidates: list[_Candidate] | None = None
-    prompt_feedback: _Feedback | None = None
-    usage_metadata: _Usage | None = None
+    candidates: list[Candidate] | None = None
+    prompt_feedback: Feedback | None = None
+    usage_metadata: UsageMetadata | None = None
     error: _Error | None = None
 
 
@@ -80,9 +80,21 @@ class _ErrorDocument(msgspec.Struct, rename="camel"):
     error: _Error
 
 
-_event = msgspec.json.Decoder(_Event)
+class _Model(msgspec.Struct, rename="camel"):
+    name: str
+    supported_generation_methods: list[str] | None = None
+
+
+class _Models(msgspec.Struct, rename="camel"):
+    models: list[_Model] = []
+    next_page_token: str = ""
+
+
+_event = msgspec.json.Decoder(Event)
 _errors: msgspec.json.Decoder[_ErrorDocument | list[_ErrorDocument]]
 _errors = msgspec.json.Decoder(_ErrorDocument | list[_ErrorDocument])
+
+_models = msgspec.json.Decoder(_Models)
 
 
 def generation(model: str) -> tuple[int, int] | None:
@@ -130,6 +142,17 @@ def read_error(body: bytes) -> ErrorBody:
     return _body(documents[0].error) if documents else ErrorBody()
 
 
+def read_models(body: bytes, who: str) -> tuple[Sequence[OfferedModel], str]:
+    """The models of one page that generate text, and the next one's token. The format has no word for an end."""
+    found = listing.read(_models, body, who)
+    offered = [
+        OfferedModel(name=model.name.removeprefix("models/"))
+        for model in found.models
+        if model.supported_generation_methods is None or "generateContent" in model.supported_generation_methods
+    ]
+    return offered, found.next_page_token
+
+
 def _body(error: _Error) -> ErrorBody:
     message = f"{error.status or ''} {error.message or ''}".strip()
     wish: float | None = None
@@ -147,12 +170,15 @@ class GeminiAnswer(Answer):
     stumbles = _STUMBLES
 
     def take(self, data: bytes) -> Iterator[Text | Thinking]:
-        event = self._read(_event, data)
+        return self.take_event(self._read(_event, data))
+
+    def take_event(self, event: Event) -> Iterator[Text | Thinking]:
+        """The parts of an event that was read. Raises as ``take`` does."""
         if event.error is not None:
             raise self._error(event.error.code, _body(event.error))
         self._count(event.usage_metadata)
         texts = False
-        candidate = event.candidates[0] if event.candidates else _Candidate()
+        candidate = event.candidates[0] if event.candidates else Candidate()
         for part in (candidate.content and candidate.content.parts) or ():
             if part.text and not part.thought:
                 texts = True
@@ -165,7 +191,7 @@ class GeminiAnswer(Answer):
         elif not texts:
             yield Thinking()
 
-    def _count(self, usage: _Usage | None) -> None:
+    def _count(self, usage: UsageMetadata | None) -> None:
         if usage is not None:
             output = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)
             self.usage = Usage(input_tokens=usage.prompt_token_count or 0, output_tokens=output)

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from urllib.parse import urlsplit
 
@@ -11,7 +11,15 @@ from adapters.llm.answer import Answer
 from adapters.llm.failures import NoSuchModel, ReadError
 from adapters.llm.transport import Limits, Transport
 from chat_core.errors import ModelError, ModelRefused, ModelUnavailable
-from chat_core.ports.language_model import Conversation, LanguageModel, ModelCheck, ModelHealth, ReplyPart
+from chat_core.ports.language_model import (
+    ANY_MODEL,
+    Conversation,
+    LanguageModel,
+    ModelCheck,
+    ModelHealth,
+    OfferedModel,
+    ReplyPart,
+)
 
 CHECK_SECONDS = 10.0
 #: How long the body's end is waited for once the answer's has come: counts may follow it, and nothing else.
@@ -29,7 +37,7 @@ class HttpModel(LanguageModel, ABC):
         self, *, provider: str, model: str, key: str, headers: Mapping[str, str], read_error: ReadError, limits: Limits
     ) -> None:
         self._model, self._secret, self._limits = model, key, limits
-        self._who = f"{provider}:{model}"
+        self._who = provider if model == ANY_MODEL else f"{provider}:{model}"
         self._transport = Transport(
             who=self._who,
             headers={**headers, "content-type": "application/json"},
@@ -49,6 +57,10 @@ class HttpModel(LanguageModel, ABC):
     @abstractmethod
     async def _describe(self) -> None:
         """Ask for the model's description. Raises ``NoSuchModel`` and whatever ``Transport`` does."""
+
+    @abstractmethod
+    async def _list(self) -> Sequence[OfferedModel]:
+        """Ask for the list of models. Raises whatever ``Transport`` does."""
 
     async def stream(self, conversation: Conversation, /) -> AsyncGenerator[ReplyPart, None]:
         url, body = self._request(conversation)
@@ -72,18 +84,16 @@ class HttpModel(LanguageModel, ABC):
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 await self._describe()
-        except NoSuchModel:
-            return ModelHealth(
-                check=ModelCheck.MISSING,
-                detail=f"{self.label} does not offer {self._model}: set LLM to another model",
-            )
-        except ModelRefused as error:
-            return ModelHealth(
-                check=ModelCheck.REFUSED, detail=f"{self.label} does not take {self.key_variable}: {error.detail}"
-            )
         except (ModelError, TimeoutError) as error:
-            return ModelHealth(check=ModelCheck.UNREACHABLE, detail=str(error) or f"{self._who}: no answer")
+            return unhealthy(error, self._who, self._model, self.label, self.key_variable)
         return ModelHealth(check=ModelCheck.OK)
+
+    async def models(self) -> Sequence[OfferedModel]:
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                return await self._list()
+        except TimeoutError as error:
+            raise ModelUnavailable(f"{self._who}: no list of models within {CHECK_SECONDS:g} s") from error
 
     async def aclose(self) -> None:
         await self._transport.aclose()
@@ -97,6 +107,19 @@ async def _next(events: AsyncGenerator[bytes, None], ended: bool) -> bytes | Non
             return await anext(events, None)
     except TimeoutError:
         return None
+
+
+def unhealthy(error: ModelError | TimeoutError, who: str, model: str, label: str, key_variable: str) -> ModelHealth:
+    """What an error on asking for a model's description says of it."""
+    match error:
+        case NoSuchModel():
+            return ModelHealth(
+                check=ModelCheck.MISSING, detail=f"{label} does not offer {model}: set LLM to another model"
+            )
+        case ModelRefused():
+            return ModelHealth(check=ModelCheck.REFUSED, detail=f"{label} does not take {key_variable}: {error.detail}")
+        case _:
+            return ModelHealth(check=ModelCheck.UNREACHABLE, detail=str(error) or f"{who}: no answer")
 
 
 def key_of(environ: Mapping[str, str], variable: str) -> str:

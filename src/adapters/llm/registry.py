@@ -1,5 +1,6 @@
 """Language models by name: ``provider:model``, where the provider is an entry point that any package may bring."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -27,8 +28,25 @@ class EntryPoint(Protocol):
     def load(self) -> Any: ...
 
 
+_EXTRA = re.compile(r"""extra\s*==\s*["']([^"']+)["']""")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
 def _installed() -> Iterable[EntryPoint]:
     return metadata.entry_points(group=GROUP)
+
+
+def _missing(point: EntryPoint) -> str | None:
+    """The extra that this provider asks for by its entry point, ``name = "module:create [extra]"``, as pip takes it, if
+    something that it brings is not installed."""
+    # Not `point.extras`: up to Python 3.11 at least it has two words for `gemini-sdk`.
+    extras = _NAME.findall(str(getattr(point, "value", "")).partition("[")[2])
+    dist: metadata.Distribution | None = getattr(point, "dist", None)
+    for requirement in dist.requires or () if dist and extras else ():
+        extra, name = _EXTRA.search(requirement), _NAME.match(requirement)
+        if dist and extra and name and extra[1] in extras and not any(metadata.Distribution.discover(name=name[0])):
+            return f"{dist.name}[{extra[1]}]"
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +76,12 @@ class Providers:
         self._find = find
 
     def installed(self) -> tuple[str, ...]:
-        """Their names in order. Loads none of them."""
-        return tuple(sorted({point.name for point in self._find()}))
+        """Their names in order, without those whose library is missing. Loads none of them."""
+        return tuple(sorted({point.name for point in self._find() if _missing(point) is None}))
+
+    def missing(self) -> Mapping[str, str]:
+        """The providers whose library is missing, each with what to install. Loads none of them."""
+        return {point.name: extra for point in self._find() if (extra := _missing(point)) is not None}
 
     def create(self, name: ModelName, environ: Mapping[str, str]) -> LanguageModel:
         """The bare model, as its provider's factory makes it. Loads this provider and no other.
@@ -68,6 +90,9 @@ class Providers:
         """
         for point in self._find():
             if point.name == name.provider:
+                if (extra := _missing(point)) is not None:
+                    wanted = f"the library of the provider {name.provider!r} is not installed"
+                    raise ValueError(f'{wanted}: pip install "{extra}"')
                 model: LanguageModel = point.load()(name.model, environ)
                 return model
         known = ", ".join(self.installed()) or "none"

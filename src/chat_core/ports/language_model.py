@@ -1,10 +1,11 @@
 """What an AI is to this product: something that streams an answer to a conversation."""
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 
 class TurnRole(StrEnum):
@@ -151,6 +152,30 @@ class CheckableModel(Protocol):
         ...
 
 
+#: The model that a factory is asked for where only the list of its provider's models is wanted. No factory refuses it.
+ANY_MODEL: Final = "any"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferedModel:
+    """One of a provider's models: ``name`` is what stands behind the colon in ``LLM=provider:model``. ``ends`` is the
+    day on which the provider stops answering with it; ``None`` where it does not say."""
+
+    name: str
+    ends: date | None = None
+
+
+@runtime_checkable
+class ListableModel(Protocol):
+    """A language model that can say which models its provider offers, whichever of them it is itself."""
+
+    @abstractmethod
+    async def models(self) -> Sequence[OfferedModel]:
+        """The models that can answer a conversation, in the provider's order. Takes at most 10 seconds, and costs
+        nothing. Raises ``ModelError``."""
+        ...
+
+
 @runtime_checkable
 class NotableModel(Protocol):
     """A language model that people should know something of before they ask it: that it is no AI, for one."""
@@ -190,6 +215,6 @@ class LanguageModelFactory(Protocol):
         """The model of this name, configured by variables of the environment (``environ``: read nothing else).
 
         Makes no request and opens no connection. Raises ``ValueError``, with a sentence that names the variable,
-        where something that it needs is missing or wrong.
+        where something that it needs is missing or wrong. ``ANY_MODEL`` is taken for a name, to list the others by.
         """
         ...

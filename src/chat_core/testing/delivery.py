@@ -26,6 +26,7 @@ from chat_core.domain.ids import MessageId, ReplyId, RoomId, utc_now, uuid7
 from chat_core.domain.reply import Reply
 from chat_core.ports.delivery import Job, Prompt, ReplyQueue
 from chat_core.ports.language_model import Conversation
+from chat_core.testing.contract import Contract
 from chat_core.testing.models import Gate
 from chat_core.testing.optional import shown
 
@@ -83,7 +84,7 @@ class Maker:
             await self._news.wait_for(lambda: all(self.made[reply_id] for reply_id in reply_ids))
 
 
-class ReplyQueueContract:
+class ReplyQueueContract(Contract):
     """The clauses of ``ReplyQueue``. Override ``queue``, and ``outage`` where there is something that can be away."""
 
     @pytest.fixture

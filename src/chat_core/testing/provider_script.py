@@ -1,7 +1,8 @@
 """How the contract suite of language models has a provider do what a clause is about."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from chat_core.testing.fake_provider import FakeProvider
@@ -83,6 +84,18 @@ class ProviderScript:
         """Some text, then nothing, with the connection open."""
         return None
 
+    def falls_silent_at_once(self) -> str | None:
+        """Takes the request and says nothing, with the connection open."""
+        return None
+
+    def offers(self) -> Mapping[str, date | None] | None:
+        """Lists exactly these models, by their names, with the day on which each ends. More than fit on one page."""
+        return None
+
+    def hides_its_offers(self) -> bool | None:
+        """Answers with an error where it is asked which models it has; ``True`` once that is prepared."""
+        return None
+
     def requests(self) -> Sequence[SeenRequest] | None:
         """What the provider was asked so far; ``None`` where that cannot be seen."""
         return None
@@ -143,6 +156,17 @@ class FakeProviderScript(ProviderScript):
 
     def falls_silent_after_some_text(self) -> str | None:
         return "[[hang@2]]"
+
+    def falls_silent_at_once(self) -> str | None:
+        return "[[hang]]"
+
+    def offers(self) -> Mapping[str, date | None] | None:
+        self._provider.offers = {"fake-one": None, "fake-two": date(2031, 2, 3), "fake-three": None}
+        return self._provider.offers
+
+    def hides_its_offers(self) -> bool | None:
+        self._provider.offers = None
+        return True
 
     def requests(self) -> Sequence[SeenRequest] | None:
         return [_seen(entry.body) for entry in self._provider.ledger if entry.method == "POST"]

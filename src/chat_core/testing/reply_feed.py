@@ -12,12 +12,13 @@ import pytest
 
 from chat_core.domain.reply import Part, Place
 from chat_core.ports.delivery import PartsWatch, ReplyFeed
+from chat_core.testing.contract import Contract
 from chat_core.testing.delivery import PATIENCE, Outage, a_reply
 from chat_core.testing.optional import shown
 from chat_core.testing.samples import any_texts
 
 
-class ReplyFeedContract:
+class ReplyFeedContract(Contract):
     """The clauses of ``ReplyFeed``. Override ``feed``, and the others where the adapter can show it."""
 
     @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 
 from chat_core.domain.ids import ReplyId, RoomId, UserId, uuid7
 from chat_core.ports.delivery import IsPresent, IsTyping, LogGrew, ReplyChanged, RoomFeed, RoomNews
+from chat_core.testing.contract import Contract
 from chat_core.testing.delivery import PATIENCE, Outage
 from chat_core.testing.optional import shown
 
@@ -45,7 +46,7 @@ class Heard:
                 await self._more.wait()
 
 
-class RoomFeedContract:
+class RoomFeedContract(Contract):
     """The clauses of ``RoomFeed``. Override ``room_feed``, and the others where the adapter can show it."""
 
     @pytest.fixture

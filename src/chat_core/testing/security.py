@@ -21,6 +21,7 @@ import pytest
 from chat_core.domain.ids import UserId, uuid7
 from chat_core.errors import NotAuthenticated, ServerFull
 from chat_core.ports.security import Claims, Passwords, Tokens, Verdict
+from chat_core.testing.contract import Contract
 from chat_core.testing.optional import shown
 
 #: Passwords that people really have, or try: accepted ones are 8 to 1024 characters of any kind.
@@ -76,7 +77,7 @@ class OldHash:
     password_hash: str
 
 
-class PasswordsContract:
+class PasswordsContract(Contract):
     """The clauses of ``Passwords``. Override ``passwords``, and the others where the adapter can show it."""
 
     @pytest.fixture
@@ -204,7 +205,7 @@ def some_claims() -> Claims:
     return Claims(user_id=UserId(uuid7()), session_id=uuid7())
 
 
-class TokensContract:
+class TokensContract(Contract):
     """The clauses of ``Tokens``. Override ``tokens``, and the others where the adapter can show it."""
 
     @pytest.fixture

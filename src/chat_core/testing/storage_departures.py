@@ -12,6 +12,7 @@ from chat_core.domain.room import Role, Standing
 from chat_core.domain.user import User
 from chat_core.errors import NotAuthenticated, UsernameTaken
 from chat_core.ports.storage import UnitOfWork
+from chat_core.testing.contract import Contract
 from chat_core.testing.samples import (
     MOMENT,
     a_membership,
@@ -33,7 +34,7 @@ async def _ended(uow: UnitOfWork, user: User) -> None:
         await tx.commit()
 
 
-class DepartureClauses:
+class DepartureClauses(Contract):
     """The end of an account, and what is left of it."""
 
     async def test_an_ended_account_is_not_found(self, uow: UnitOfWork) -> None:

@@ -7,6 +7,7 @@ from chat_core.domain.ids import MessageId, RoomId, UserId, uuid7
 from chat_core.domain.room import Door, EventKind, LogEntry, Role, Room, RoomEvent, Standing, Visibility
 from chat_core.domain.user import User
 from chat_core.ports.storage import UnitOfWork
+from chat_core.testing.contract import Contract
 from chat_core.testing.samples import (
     MOMENT,
     a_membership,
@@ -44,7 +45,7 @@ async def _log(uow: UnitOfWork, room: Room, after: int = 0, limit: int = 50) -> 
         return list(await tx.rooms.log(room.id, after, limit))
 
 
-class LogClauses:
+class LogClauses(Contract):
     """The log as one, how far logs have come, and doors for many."""
 
     async def test_the_log_is_read_as_one(self, uow: UnitOfWork) -> None:

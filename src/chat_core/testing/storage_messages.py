@@ -12,6 +12,7 @@ from chat_core.domain.room import EventKind, LogEntry, Room
 from chat_core.domain.user import User
 from chat_core.errors import NotAuthenticated
 from chat_core.ports.storage import DuplicateMessage, MessagePage, UnitOfWork
+from chat_core.testing.contract import Contract
 from chat_core.testing.samples import MOMENT, a_message, a_user, any_texts, said, stored_room, stored_user
 
 
@@ -41,7 +42,7 @@ def _seen(page: MessagePage) -> tuple[list[int], bool, bool]:
     return [message.seq for message in page.messages], page.has_older, page.has_newer
 
 
-class MessageClauses:
+class MessageClauses(Contract):
     """Messages, by their ids, their senders' keys and their places."""
 
     async def test_a_message_comes_back_as_it_was_stored(self, uow: UnitOfWork) -> None:

@@ -11,6 +11,7 @@ from chat_core.domain.message import fingerprint
 from chat_core.domain.reply import Attempt, Cuts, Part, Place, Reply, ReplyStatus
 from chat_core.errors import Contention, NotAuthenticated
 from chat_core.ports.storage import Asks, DuplicateMessage, UnitOfWork
+from chat_core.testing.contract import Contract
 from chat_core.testing.samples import (
     MOMENT,
     a_message,
@@ -51,7 +52,7 @@ def _an_attempt(reply: Reply, number: int = 1) -> Attempt:
     )
 
 
-class ReplyClauses:
+class ReplyClauses(Contract):
     """Replies: who makes them, what they cost, and that each ends once."""
 
     async def test_a_reply_comes_back_as_it_was_stored(self, uow: UnitOfWork) -> None:

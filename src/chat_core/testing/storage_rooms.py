@@ -21,6 +21,7 @@ from chat_core.domain.room import (
 from chat_core.domain.user import User
 from chat_core.errors import NotAuthenticated
 from chat_core.ports.storage import RoomCursor, UnitOfWork
+from chat_core.testing.contract import Contract
 from chat_core.testing.samples import (
     MOMENT,
     a_membership,
@@ -55,7 +56,7 @@ async def _listed(uow: UnitOfWork, user: User, limit: int) -> list[list[Room]]:
     return pages
 
 
-class RoomClauses:
+class RoomClauses(Contract):
     """Rooms, doors, members, and the list."""
 
     async def test_a_room_comes_back_as_it_was_stored(self, uow: UnitOfWork) -> None:

@@ -13,6 +13,7 @@ from chat_core.domain.session import IDLE, LIFETIME, Session, digest
 from chat_core.domain.user import User
 from chat_core.errors import NotAuthenticated
 from chat_core.ports.storage import Presented, SessionOf, UnitOfWork
+from chat_core.testing.contract import Contract
 from chat_core.testing.samples import MOMENT, a_user, any_texts, stored_user
 
 SECOND = timedelta(seconds=1)
@@ -62,7 +63,7 @@ async def _taken(uow: UnitOfWork, ticket: bytes) -> UUID | None:
     return taken
 
 
-class SessionClauses:
+class SessionClauses(Contract):
     """Sessions, refresh tokens, tickets."""
 
     async def test_a_session_comes_back_as_it_was_stored(self, uow: UnitOfWork) -> None:

@@ -10,6 +10,7 @@ from chat_core.domain.room import Room
 from chat_core.domain.summary import Summary, SummaryStatus
 from chat_core.domain.user import User
 from chat_core.ports.storage import UnitOfWork
+from chat_core.testing.contract import Contract
 from chat_core.testing.samples import MOMENT, said, stored_room, stored_user
 
 
@@ -71,7 +72,7 @@ async def _voided(uow: UnitOfWork, user: User, room: Room, seq: int) -> None:
         await tx.commit()
 
 
-class SummaryClauses:
+class SummaryClauses(Contract):
     """``Summaries``."""
 
     async def test_what_is_asked_for_is_due_oldest_first(self, uow: UnitOfWork) -> None:

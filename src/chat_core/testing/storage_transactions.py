@@ -8,6 +8,7 @@ from chat_core.domain.ids import RoomId, uuid7
 from chat_core.domain.message import fingerprint
 from chat_core.domain.room import Standing
 from chat_core.ports.storage import UnitOfWork
+from chat_core.testing.contract import Contract
 from chat_core.testing.samples import (
     MOMENT,
     a_message,
@@ -20,7 +21,7 @@ from chat_core.testing.samples import (
 )
 
 
-class TransactionClauses:
+class TransactionClauses(Contract):
     """Undone unless committed, unseen until then, and one at a time for each room's log."""
 
     async def test_what_is_committed_is_there(self, uow: UnitOfWork) -> None:

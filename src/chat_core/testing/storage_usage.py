@@ -10,6 +10,7 @@ from chat_core.domain.reply import Reply, ReplyStatus, Sources
 from chat_core.domain.room import Room
 from chat_core.domain.user import User
 from chat_core.ports.storage import DayUsage, Load, UnitOfWork
+from chat_core.testing.contract import Contract
 from chat_core.testing.samples import MOMENT, a_message, asked, claimed, said, stored_room, stored_user
 
 DAY = timedelta(days=1)
@@ -37,7 +38,7 @@ async def _answered(uow: UnitOfWork, room: Room, reply: Reply, **changes: Any) -
         await tx.commit()
 
 
-class UsageClauses:
+class UsageClauses(Contract):
     """``load_of``, ``tokens_of`` and ``usage_of``; what a reply was made from."""
 
     async def test_a_load_is_what_is_not_final(self, uow: UnitOfWork) -> None:

@@ -8,10 +8,11 @@ import pytest
 from chat_core.domain.ids import UserId, uuid7
 from chat_core.errors import EmailTaken, UsernameTaken
 from chat_core.ports.storage import UnitOfWork
+from chat_core.testing.contract import Contract
 from chat_core.testing.samples import MOMENT, a_user, any_texts, stored_user
 
 
-class UserClauses:
+class UserClauses(Contract):
     """Accounts."""
 
     async def test_an_account_comes_back_as_it_was_stored(self, uow: UnitOfWork) -> None:

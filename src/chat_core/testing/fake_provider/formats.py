@@ -2,11 +2,15 @@
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from datetime import date
 from typing import Any, ClassVar, cast
 
 from chat_core.testing.fake_provider.script import Plan
 
 Json = dict[str, Any]
+#: Models on one page of a list, so that a list of three takes two requests.
+PAGE = 2
 
 
 def dumps(value: Json) -> bytes:
@@ -52,6 +56,10 @@ class Format(ABC):
     @abstractmethod
     def model(self, name: str) -> bytes:
         """The description of a model."""
+
+    @abstractmethod
+    def models(self, offers: Mapping[str, date | None], query: Mapping[str, str]) -> bytes:
+        """The list of models, with the days on which they end, where the format has a word for that."""
 
     @abstractmethod
     def wrong_types(self) -> bytes:
@@ -123,8 +131,29 @@ class Gemini(Format):
     def model(self, name: str) -> bytes:
         return dumps({"name": f"models/{name}"})
 
+    def models(self, offers: Mapping[str, date | None], query: Mapping[str, str]) -> bytes:
+        begin = int(query.get("pageToken", "0"))
+        names = [*offers][begin : begin + PAGE]
+        methods = ["generateContent", "countTokens"]
+        listed: list[Json] = [{"name": f"models/{name}", "supportedGenerationMethods": methods} for name in names]
+        if begin + PAGE < len(offers):
+            return dumps({"models": listed, "nextPageToken": str(begin + PAGE)})
+        # The real one lists among its models what embeds, draws and speaks.
+        embedding = {"name": "models/fake-embedding", "supportedGenerationMethods": ["embedContent"]}
+        return dumps({"models": [*listed, embedding]})
+
     def wrong_types(self) -> bytes:
         return event({"candidates": [{"content": {"parts": [{"text": 42}]}, "finishReason": ["STOP"]}]})
+
+
+class Vertex(Gemini):
+    """Gemini as Vertex AI has it: the same, but for its list."""
+
+    def models(self, offers: Mapping[str, date | None], query: Mapping[str, str]) -> bytes:
+        begin = int(query.get("pageToken", "0"))
+        listed = [{"name": f"publishers/google/models/{name}"} for name in [*offers][begin : begin + PAGE]]
+        more = {"nextPageToken": str(begin + PAGE)} if begin + PAGE < len(offers) else {}
+        return dumps({"publisherModels": listed, **more})
 
 
 def last_user_text(body: Json) -> str:
@@ -181,6 +210,13 @@ class OpenAI(Format):
 
     def model(self, name: str) -> bytes:
         return dumps({"id": name, "object": "model"})
+
+    def models(self, offers: Mapping[str, date | None], query: Mapping[str, str]) -> bytes:
+        listed = [
+            {"id": name, "object": "model", "owned_by": "fake", "shutdown_date": ends.isoformat() if ends else None}
+            for name, ends in offers.items()
+        ]
+        return dumps({"object": "list", "data": listed})
 
     def wrong_types(self) -> bytes:
         return event({"choices": [{"delta": {"content": 42}, "finish_reason": ["stop"]}]})

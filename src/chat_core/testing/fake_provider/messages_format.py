@@ -1,8 +1,10 @@
 """Anthropic's wire format, as its library reads it: the only one of ours whose events have names and blocks."""
 
+from collections.abc import Mapping
+from datetime import date
 from typing import Any, ClassVar
 
-from chat_core.testing.fake_provider.formats import Format, Json, dumps, event, last_user_text, tokens
+from chat_core.testing.fake_provider.formats import PAGE, Format, Json, dumps, event, last_user_text, tokens
 from chat_core.testing.fake_provider.script import Plan
 
 
@@ -66,6 +68,14 @@ class Anthropic(Format):
 
     def model(self, name: str) -> bytes:
         return dumps({"type": "model", "id": name, "display_name": name})
+
+    def models(self, offers: Mapping[str, date | None], query: Mapping[str, str]) -> bytes:
+        names = [*offers]
+        begin = names.index(query["after_id"]) + 1 if query.get("after_id") in offers else 0
+        page = names[begin : begin + PAGE]
+        listed = [{"type": "model", "id": name, "display_name": name} for name in page]
+        more: Json = {"has_more": begin + PAGE < len(names), "last_id": page[-1] if page else None}
+        return dumps({"data": listed, **more})
 
     def wrong_types(self) -> bytes:
         return self._event("content_block_delta", index=0, delta={"type": "text_delta", "text": 42})

@@ -4,16 +4,21 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import date
 from types import TracebackType
 from typing import Any, Self, TextIO, cast
+from urllib.parse import parse_qsl
 
-from chat_core.testing.fake_provider.formats import Format, Gemini, Json, OpenAI, event
+from chat_core.testing.fake_provider.formats import Format, Gemini, Json, OpenAI, Vertex, event
 from chat_core.testing.fake_provider.ledger import Entry, Ledger, line
 from chat_core.testing.fake_provider.messages_format import Anthropic
 from chat_core.testing.fake_provider.script import Plan, has_marker, plan
 
-_GEMINI = re.compile(r"^/v1(?:beta)?/models/([^/:?]+)(?::(\w+))?(?:\?|$)")
+# With what Vertex AI puts before it.
+_GEMINI = re.compile(
+    r"^/v1(?:beta1?)?/(?:projects/[^/]+/locations/[^/]+/)?(?:publishers/\w+/)?models/([^/:?]+)(?::(\w+))?(?:\?|$)"
+)
 _REASONS = {200: "OK", 204: "No Content", 404: "Not Found"}
 _MISSING = "models/{} is not found for API version v1beta, or is not supported for generateContent."
 
@@ -25,8 +30,10 @@ class _ClientLeft(Exception):
 class FakeProvider:
     """The server, as an asynchronous context manager; ``url`` has no slash at the end.
 
-    A model whose name holds ``retired`` does not exist; a key that holds ``invalid`` is refused, and so is no key.
     ``marks`` gives the markers of each request by its number, besides those in its prompt: a provider that is down.
+    ``offers`` is what it lists: names of models, with the day on which each ends; ``None`` for a list that cannot be
+    had. It answers with any model, listed or not, but for one whose name holds ``retired``, which does not exist. A key
+    that holds ``invalid`` is refused, and so is no key.
     """
 
     def __init__(
@@ -41,6 +48,7 @@ class FakeProvider:
         self._connections: set[asyncio.Task[None]] = set()
         self.ledger = Ledger(ledger_file)
         self.url = ""
+        self.offers: Mapping[str, date | None] | None = {"fake": None}
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._connected, self._host, self._port, backlog=4096)
@@ -105,24 +113,31 @@ class FakeProvider:
         body: Json = cast("Json", entry.body) if isinstance(entry.body, dict) else {}
         wire: Format = Gemini()
         match = _GEMINI.match(path)
-        if match:
-            # Three formats share the description's address.
-            if "anthropic-version" in entry.headers:
+        if match or entry.path.endswith("/models"):
+            # Three formats share the addresses of the list and of a description.
+            if "/publishers/" in path:
+                wire = Vertex()
+            elif "anthropic-version" in entry.headers:
                 wire = Anthropic()
-            elif key.startswith("Bearer "):
+            elif key.startswith("Bearer ") or not entry.path.startswith("/v1"):
                 wire = OpenAI()
+        if match:
             entry.model, verb = match[1], match[2] or "get"
         elif entry.path.endswith(("/chat/completions", "/v1/messages")):
             wire = Anthropic() if entry.path.endswith("/messages") else OpenAI()
             entry.model = str(body.get("model", ""))
             verb = "streamGenerateContent" if body.get("stream") else "generateContent"
         elif entry.path.endswith("/models"):
-            return stream.whole(200, b'{"models":[{"name":"models/fake"}],"data":[{"id":"fake"}]}')
+            verb = "list"
         else:
             return stream.whole(404, wire.error(404, "no such path"))
         if not key or "invalid" in key:
             status, reason = (400, "API_KEY_INVALID") if key else (403, "")
             return stream.whole(status, wire.error(status, "API key not valid.", detail=reason))
+        if verb == "list":
+            if self.offers is None:
+                return stream.whole(503, wire.error(503, "the list of models cannot be had"))
+            return stream.whole(200, wire.models(self.offers, dict(parse_qsl(path.partition("?")[2]))))
         if "retired" in entry.model:
             return stream.whole(404, wire.error(404, _MISSING.format(entry.model)))
         if verb == "get":
