@@ -136,7 +136,7 @@ class SummaryClauses(Contract):
         _, room = await _a_room(uow)
         claimed = await _claimed(uow, await _asked(uow, _a_summary(room, 4)))
         assert claimed is not None
-        counted = replace(claimed, requests=1, provider="acme", model="m1")
+        counted = replace(claimed, requests=1, provider="house", model="m1")
         async with uow() as tx:
             assert await tx.summaries.count_request(counted)
             await tx.commit()

@@ -138,7 +138,7 @@ class UsageClauses(Contract):
         room = await stored_room(uow, ann)
         for sources in (
             Sources(seqs=(1,)),
-            Sources(seqs=(2, 3, 4, 7, 9, 10), model="acme:m1"),
+            Sources(seqs=(2, 3, 4, 7, 9, 10), model="house:m1"),
             Sources(seqs=()),
         ):
             reply = await _reply(uow, room, ann)
