@@ -9,7 +9,7 @@ import { Timeline } from "./timeline.js";
 
 const LIST_EVERY = 10_000;
 const TYPING_EVERY = 2000;
-let live, outbox, room, timeline, round, rooms = [], most = 50, typed = 0, untyped = 0;
+let live, outbox, room, timeline, round, rooms = [], most = 50, shown = "", typed = 0, untyped = 0;
 const seen = () => JSON.parse(localStorage.getItem(`chat.seen.${user.id}`) ?? "{}");
 
 // --- the door ---
@@ -100,6 +100,10 @@ async function listRooms() {
 function showRooms() {
   if (!user) return;
   const read = seen();
+  // A link that is put anew between a press and its release is never clicked.
+  const look = JSON.stringify([room?.id, rooms.map(({ id, name, visibility, last_seq }) => [id, name, visibility, last_seq > (read[id] ?? 0)])]);
+  if (look === shown) return;
+  shown = look;
   const focused = document.activeElement?.hash;
   $("room-list").replaceChildren(...rooms.map(({ id, name, visibility, last_seq }) => h("li", null,
     h("a", { href: `#${id}`, "aria-current": room?.id === id && "page" },
