@@ -1,0 +1,93 @@
+"""Ask a running service all that its OpenAPI document allows, and all that it forbids.
+
+``python -m tests.abuse.fuzz [--requests 100000] [--on sqlite,postgres] [--seed 1]``: Schemathesis with all its checks, as
+somebody who is logged in and owns rooms with messages and replies. The exit code is 1 where a check failed.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.e2e.processes import environ, serving
+from tests.servers import Missing, PostgresServer, SqliteFiles
+
+HOOKS = Path(__file__).with_name("schema_hooks.py")
+PASSWORD = "correct horse battery"
+
+SETTINGS = {
+    "LLM": "echo",
+    "RATE_LIMITS": "off",
+    "SEND_WAIT": "1",
+    "ACCESS_TOKEN_TTL": "86400",
+    "LOG_LEVEL": "WARNING",
+    "SECRET_KEY": "a-key-of-tests-with-enough-characters-0123456789",
+}
+
+
+@dataclass(frozen=True)
+class Fuzzed:
+    """What came of it."""
+
+    requests: int
+    #: How many answers had each status.
+    statuses: Counter[int]
+    #: What Schemathesis reports of failed checks; empty where all held.
+    failures: str
+
+    @property
+    def server_errors(self) -> int:
+        return sum(number for status, number in self.statuses.items() if status >= 500 and status != 503)
+
+
+def _settle(url: str) -> dict[str, Any]:
+    """Somebody with rooms, messages and replies, and what there is to know of them."""
+    with httpx.Client(base_url=url, timeout=60) as http:
+        users = []
+        for name in ("owner", "guest"):
+            body = {"username": name, "email": f"{name}@example.com", "password": PASSWORD}
+            users.append(http.post("/auth/signup", json=body).raise_for_status().json()["data"]["user"]["id"])
+        session = http.post("/auth/login", json={"username": "owner", "password": PASSWORD}).raise_for_status().json()
+        http.headers["Authorization"] = f"Bearer {session['access_token']}"
+        rooms = []
+        for number in range(3):
+            created = http.post("/rooms/", json={"name": f"Room {number}"}).raise_for_status().json()
+            id_ = created["data"]["room"]["id"]
+            sent = [
+                http.post(f"/chat/{id_}", json={"content": text}).raise_for_status().json()["data"]
+                for text in ("hello", "again")
+            ]
+            answers = [data["messages"]["ai_message"]["id"] for data in sent]
+            prompts = [data["messages"]["user_message"]["id"] for data in sent]
+            replies = [data["reply"]["id"] for data in sent]
+            rooms.append({"id": id_, "messages": prompts + answers, "answers": answers, "replies": replies})
+        return {"token": session["access_token"], "password": PASSWORD, "users": users, "rooms": rooms}
+
+
+def fuzz(database_url: str, cwd: Path, *, cases: int, seed: int = 1, seconds: float = 3600) -> Fuzzed:
+    """``cases`` of each operation, and those that Schemathesis derives from the document by itself."""
+    with serving(cwd, log=cwd / "log", DATABASE_URL=database_url, **SETTINGS) as url:
+        known = _settle(url)
+        report = cwd / "report.ndjson"
+        command = [
+            *(sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json", "--checks", "all"),
+            *("--max-examples", str(cases), "--seed", str(seed), "--generation-deterministic"),
+            *("--generation-database", "none", "--continue-on-failure", "--workers", "1", "--no-color"),
+            *("--request-timeout", "30", "--warnings", "off", "--header", f"Authorization: Bearer {known['token']}"),
+            *("--report-ndjson-path", str(report)),
+        ]
+        env = environ(SCHEMATHESIS_HOOKS=str(HOOKS), FUZZ_URL=url, FUZZ_KNOWN=json.dumps(known))
+        done = subprocess.run(
+            command, cwd=cwd, env=env, capture_output=True, text=True, timeout=seconds, check=False
+        )
+    statuses: Counter[int] = Counter()
+    requests = 0
+    return Fuzzed(requests, statuses, "" if done.returncode == 0 else done.stdout + done.stderr)
