@@ -18,6 +18,7 @@ from entrypoints.http import accounting, accounts, chat, problems, replies, room
 from entrypoints.http.auth import actor
 from entrypoints.http.bodies import StrictRequest
 from entrypoints.http.injection import bridge
+from entrypoints.http.methods import Methods
 from entrypoints.http.openapi import document
 from entrypoints.http.page import routes as page
 from entrypoints.http.reply_stream import ReplyStreams
@@ -82,9 +83,12 @@ def create_app(container: Container) -> RequestLog:
     streams = ReplyStreams(follow=container.follow_reply(), hub=container.hub(), draining=container.draining())
     dependencies["reply_streams"] = bridge(lambda: streams)
 
+    def models() -> list[str]:
+        return sorted(container.update_room().models)
+
     @cache
     def openapi() -> bytes:
-        return msgspec.json.encode(document(ROUTES, dependencies, settings.app_name, VERSION))
+        return msgspec.json.encode(document(ROUTES, dependencies, settings.app_name, VERSION, models()))
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -117,7 +121,7 @@ def create_app(container: Container) -> RequestLog:
         origins=frozenset(settings.cors_origins),
         limited=settings.rate_limits == "on",
     )
-    return RequestLog(sockets.before(app))
+    return RequestLog(sockets.before(Methods(app)))
 
 
 def _cors(origins: tuple[str, ...]) -> CORSConfig | None:

@@ -25,8 +25,6 @@ def bearer_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 async def signed_in(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """A guard: lets nobody in without a live token, before anything else of the request is looked at."""
-    if isinstance(connection, Request) and connection.method == "OPTIONS":
-        return  # a browser's preflight brings no token, and learns nothing that the documentation does not tell
     authenticate: Authenticate = connection.app.state.authenticate
     connection.scope["user"] = await authenticate(bearer_of(connection.scope["headers"]))
 

@@ -66,7 +66,12 @@ async def send_message(
     accept: Accept = None,
     key: Annotated[
         str | None,
-        HeaderParameter(name="Idempotency-Key", required=False, description="Stands in for a missing `m_id`."),
+        HeaderParameter(
+            name="Idempotency-Key",
+            required=False,
+            description="Stands in for a missing `m_id`.",
+            schema_extra={"pattern": r'^ *("[A-Za-z0-9_:.-]{1,128}"|[A-Za-z0-9_:.-]{1,128}) *$'},
+        ),
     ] = None,
     prefer: Annotated[
         str | None,

@@ -1,5 +1,6 @@
 """The OpenAPI document: true down to each error, with examples that validate."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from litestar import Litestar
@@ -7,8 +8,9 @@ from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.spec import Components, License, SecurityScheme
 from litestar.types import ControllerRouterHandler
 
+from chat_core.domain.user import EMAIL_PATTERN
 from entrypoints.http.examples import EXAMPLES
-from entrypoints.http.schemas import EVENT_DATA, Problem
+from entrypoints.http.schemas import EVENT_DATA, In, Problem
 
 MEDIA_TYPE = "application/problem+json"
 SECURED: list[dict[str, list[str]]] = [{"bearer": []}]
@@ -39,7 +41,11 @@ def _refusal(status: int) -> ResponseSpec:
 
 
 def document(
-    routes: list[ControllerRouterHandler], dependencies: dict[str, Any], title: str, version: str
+    routes: list[ControllerRouterHandler],
+    dependencies: dict[str, Any],
+    title: str,
+    version: str,
+    models: Iterable[str] = (),
 ) -> dict[str, Any]:
     """The document as JSON-ready data. Built on demand: starting the service does not wait for it."""
     app = Litestar(
@@ -71,17 +77,28 @@ def document(
             _complete(operation)
     _headers(schema)
     schemas = schema["components"]["schemas"]
+    for strict in In.__subclasses__():
+        schemas[strict.__name__]["additionalProperties"] = False
+    schemas["SignUpIn"]["properties"]["email"]["pattern"] = EMAIL_PATTERN
+    ai = schemas["RoomAIIn"]["properties"]
+    ai["model"]["enum"] = [*models, None]
+    ai["temperature"]["minimum"] = 0  # the framework leaves out a bound of 0
     schemas["RoomEventOut"]["properties"]["data"] |= {
         "anyOf": [{"$ref": f"#/components/schemas/{data.__name__}"} for data in EVENT_DATA]
     }
-    events = schema["paths"]["/rooms/{room_id}/events"]["get"]["responses"]["200"]
-    events["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    texts = {name: {"type": "string"} for name in ("id", "event", "data")}
+    event = {"type": "object", "properties": {**texts, "retry": {"type": "integer"}}}
+    stream = {"text/event-stream": {"schema": event}}
+    schema["paths"]["/rooms/{room_id}/events"]["get"]["responses"]["200"]["content"] |= stream
+    schema["paths"]["/replies/{reply_id}/events"]["get"]["responses"]["200"]["content"] = stream
     for name, example in EXAMPLES.items():
         schema["components"]["schemas"][name]["examples"] = [example]
     return schema
 
 
 def _complete(operation: dict[str, Any]) -> None:
+    for parameter in operation.get("parameters", ()):
+        _exact(parameter["schema"])
     responses = operation["responses"]
     # The framework announces errors in its own format, which this service never sends.
     for status in [
@@ -110,6 +127,12 @@ def _complete(operation: dict[str, Any]) -> None:
         if status in ("429", "503"):
             headers["Retry-After"] = {"$ref": "#/components/headers/Retry-After"}
     operation["responses"] = dict(sorted(responses.items()))
+
+
+def _exact(schema: dict[str, Any]) -> None:
+    """What is left out has no null in a URL or a header."""
+    one_of: list[dict[str, Any]] = schema.pop("oneOf", [])
+    schema.update({**next((type_ for type_ in one_of if type_ != {"type": "null"}), {}), **schema})
 
 
 def _media(response: dict[str, Any]) -> dict[str, Any]:

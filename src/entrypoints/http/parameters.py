@@ -15,11 +15,21 @@ from chat_core.ports.storage import RoomCursor
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-#: Places in a log are counted by 64-bit integers.
-SEQ_MAX = 2**63 - 1
+#: The largest integer that every reader of JSON takes exactly (RFC 8259, section 6).
+SEQ_MAX = 2**53 - 1
 
 PageLimit = Annotated[int, QueryParameter(ge=1, le=200, required=False, description="How many at the most.")]
-Seq = Annotated[int | None, QueryParameter(ge=0, le=SEQ_MAX, required=False, description="A place in the room's log.")]
+_PLACE = {"type": "integer", "minimum": 0, "maximum": SEQ_MAX}
+#: Text, since the framework would take ``null`` for what was left out. ``place_of`` reads it.
+Seq = Annotated[
+    str | None, QueryParameter(required=False, description="A place in the room's log.", schema_extra=_PLACE)
+]
+After = Annotated[
+    str | None,
+    QueryParameter(
+        required=False, description="Begin behind this `seq`. A page begins at 0 without it.", schema_extra=_PLACE
+    ),
+]
 Id = Annotated[str, PathParameter(schema_extra={"format": "uuid"})]
 
 
@@ -32,6 +42,15 @@ def _uuid(text: str) -> UUID:
 
 def room_of(text: str) -> RoomId:
     return RoomId(_uuid(text))
+
+
+def place_of(name: str, text: str | None) -> int | None:
+    """The place in a log, where one was given. Raises ``Invalid`` for what is none."""
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,16}", text) or int(text) > SEQ_MAX:
+        raise Invalid.at(name, f"must be an integer from 0 to {SEQ_MAX}")
+    return int(text)
 
 
 def user_of(text: str) -> UserId:
@@ -111,5 +130,29 @@ Accept = Annotated[
 ]
 LastEventId = Annotated[
     str | None,
-    HeaderParameter(name="Last-Event-ID", required=False, description="The last id that was received."),
+    HeaderParameter(
+        name="Last-Event-ID",
+        required=False,
+        description="The last id that was received.",
+        schema_extra={"pattern": r"^ *([0-9]{1,9}-[0-9]{1,9})? *$"},
+    ),
+]
+LastSeq = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Last-Event-ID",
+        required=False,
+        description="Begin behind this one; wins over `after`.",
+        schema_extra={"pattern": r"^ *([0-9]{1,15})? *$"},
+    ),
+]
+#: 24 bytes, of which the first are a time that there can be.
+Cursor = Annotated[
+    str | None,
+    QueryParameter(
+        max_length=64,
+        required=False,
+        description="A `next_cursor`.",
+        schema_extra={"pattern": "^A[A-Za-v][A-Za-z0-9_-]{30}$"},
+    ),
 ]

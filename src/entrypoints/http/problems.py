@@ -10,6 +10,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from chat_core import errors
+from entrypoints.http.methods import allowed
 from entrypoints.http.request_log import request_id
 from entrypoints.http.schemas import FaultOut, Problem
 
@@ -110,11 +111,13 @@ def from_core(_: Request[Any, Any, Any], error: errors.ChatError) -> Response[by
     return _answer(error)
 
 
-def from_framework(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+def from_framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """The answer to what Litestar refuses. Its own words are kept where they are about the request alone."""
     status = error.status_code
     code, title = FRAMEWORK.get(status, (f"http-{status}", "The request was refused"))
     headers = {str(name): str(value) for name, value in (error.headers or {}).items()}
+    if status == 405:
+        headers = {"Allow": allowed(request.app, request.scope["path"])}
     if status >= 500:
         log.error("the framework failed: %s", error.detail, exc_info=error)
         return problem(status, code, title)

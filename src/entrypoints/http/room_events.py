@@ -4,10 +4,9 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
-from typing import Annotated, cast
+from typing import cast
 
 from litestar import Response, Router, get
-from litestar.params import HeaderParameter, QueryParameter
 
 from chat_core.domain.user import Actor
 from chat_core.errors import Invalid
@@ -20,7 +19,7 @@ from entrypoints.http.event_stream import COMMENT, HEARTBEAT, EventStream, life
 from entrypoints.http.injection import Use
 from entrypoints.http.live_forms import as_sse
 from entrypoints.http.openapi import SECURED, refusals
-from entrypoints.http.parameters import SEQ_MAX, Accept, Id, PageLimit, room_of, wants_events
+from entrypoints.http.parameters import SEQ_MAX, Accept, After, Id, LastSeq, PageLimit, place_of, room_of, wants_events
 from entrypoints.http.schemas import RoomEventOut, RoomEventsOut
 from entrypoints.open_streams import OpenStreams
 
@@ -67,22 +66,15 @@ async def room_events(
     hub: Use[Hub],
     read_log: Use[ReadLog],
     open_streams: Use[OpenStreams],
-    after: Annotated[
-        int | None,
-        QueryParameter(
-            ge=0, le=SEQ_MAX, required=False, description="Begin behind this `seq`. A page begins at 0 without it."
-        ),
-    ] = None,
+    after: After = None,
     limit: PageLimit = 50,
     accept: Accept = None,
-    last_event_id: Annotated[
-        str | None,
-        HeaderParameter(name="Last-Event-ID", required=False, description="Begin behind this one; wins over `after`."),
-    ] = None,
+    last_event_id: LastSeq = None,
 ) -> Response[RoomEventsOut]:
     room = room_of(room_id)
+    cursor = _cursor(last_event_id, place_of("after", after))
     if not wants_events(accept):
-        page = await read_log(actor=actor, room_id=room, after=after or 0, limit=limit)
+        page = await read_log(actor=actor, room_id=room, after=cursor or 0, limit=limit)
         return Response(
             RoomEventsOut(
                 events=[RoomEventOut.of(event) for event in page.events],
@@ -90,7 +82,6 @@ async def room_events(
                 has_newer=page.has_newer,
             )
         )
-    cursor = _cursor(last_event_id, after)
     connection: Connection = Connection(actor, as_sse)
     hub.connect(connection)
     try:

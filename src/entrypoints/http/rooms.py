@@ -1,10 +1,10 @@
 """``/rooms``: rooms, their members and their history."""
 
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Any
 
 from litestar import Router, delete, get, patch, post
-from litestar.params import JSONBody, QueryParameter
+from litestar.params import JSONBody
 from msgspec import UNSET, Struct
 
 from chat_core.domain.room import Room
@@ -24,10 +24,12 @@ from entrypoints.http.auth import signed_in
 from entrypoints.http.injection import Use
 from entrypoints.http.openapi import SECURED, refusals
 from entrypoints.http.parameters import (
+    Cursor,
     Id,
     PageLimit,
     Seq,
     message_of,
+    place_of,
     read_cursor,
     room_of,
     user_of,
@@ -62,7 +64,7 @@ async def list_rooms(
     actor: Use[Actor],
     list_rooms: Use[ListRooms],
     limit: PageLimit = 50,
-    cursor: Annotated[str | None, QueryParameter(max_length=64, description="A `next_cursor`.")] = None,
+    cursor: Cursor = None,
 ) -> RoomsOut:
     """The rooms that the caller may see, latest activity first."""
     page = await list_rooms(actor=actor, limit=limit, after=read_cursor(cursor))
@@ -138,7 +140,12 @@ async def list_messages(
 ) -> MessagesOut:
     """A page of messages, oldest first: the newest, or those before, after or around a `seq`."""
     page = await list_messages(
-        actor=actor, room_id=room_of(room_id), limit=limit, before=before, after=after, around=around
+        actor=actor,
+        room_id=room_of(room_id),
+        limit=limit,
+        before=place_of("before", before),
+        after=place_of("after", after),
+        around=place_of("around", around),
     )
     return MessagesOut(
         messages=[MessageOut.of(message) for message in page.messages],
