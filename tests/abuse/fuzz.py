@@ -1,13 +1,15 @@
 """Ask a running service all that its OpenAPI document allows, and all that it forbids.
 
-``python -m tests.abuse.fuzz [--requests 100000] [--on sqlite,postgres] [--seed 1]``: Schemathesis with all its checks,
-as somebody who is logged in and owns rooms with messages and replies. The exit code is 1 where a check failed.
+``python -m tests.abuse.fuzz [--requests 100000] [--seed 1]``: Schemathesis with all its checks, as somebody who is
+logged in and owns rooms with messages and replies. The exit code is 1 where a check failed.
 """
 
 import json
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,3 +91,34 @@ def fuzz(database_url: str, cwd: Path, *, cases: int, seed: int = 1, seconds: fl
         done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=seconds, check=False)
         statuses = Counter({int(status): number for status, number in json.loads(counts.read_text()).items()})
     return Fuzzed(statuses, "" if done.returncode == 0 else done.stdout + done.stderr)
+
+
+def main(arguments: list[str]) -> int:
+    """Rounds of other seeds, on both databases at once, until so many requests were put."""
+    parser = argparse.ArgumentParser(prog="python -m tests.abuse.fuzz", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--requests", type=int, default=100_000, help="how many in all, at least")
+    parser.add_argument("--cases", type=int, default=300, help="how many for an operation in a round, at the most")
+    parser.add_argument("--seed", type=int, default=1, help="the seed of the first round")
+    asked = parser.parse_args(arguments)
+    statuses: Counter[int] = Counter()
+    seed, failed = asked.seed, False
+
+    def one(database_url: str, directory: str) -> Fuzzed:
+        return fuzz(database_url, Path(directory), cases=asked.cases, seed=seed)
+
+    with closing(PostgresServer()) as postgres, ThreadPoolExecutor(2) as threads:
+        while statuses.total() < asked.requests:
+            with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
+                urls = {"sqlite": f"sqlite:///{first}/chat.db", "postgres": postgres.fresh_database()}
+                for name, found in zip(urls, threads.map(one, urls.values(), (first, second)), strict=True):
+                    statuses += found.statuses
+                    failed = failed or bool(found.failures) or found.server_errors > 0
+                    print(f"{found.failures}{name}, seed {seed}: {found.requests} requests", flush=True)
+            print(f"{statuses.total()} requests in all", flush=True)
+            seed += 1
+    print("answers by status:", dict(sorted(statuses.items())))
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

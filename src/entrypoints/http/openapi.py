@@ -30,6 +30,20 @@ _WHAT = {
     503: "Not now; `Retry-After` says when to come back.",
 }
 
+_TEXT = r"^[^\x00]*$"
+_NOT_BLANK = r"^[^\x00]*\S[^\x00]*$"
+_TEXTS = (
+    ("SendIn", "content", _NOT_BLANK),
+    ("EditMessageIn", "content", _NOT_BLANK),
+    ("CreateRoomIn", "name", _NOT_BLANK),
+    ("CreateRoomIn", "description", _TEXT),
+    ("UpdateRoomIn", "name", _NOT_BLANK),
+    ("UpdateRoomIn", "description", _TEXT),
+    ("RoomAIIn", "system_prompt", _TEXT),
+    ("SignUpIn", "password", _TEXT),
+    ("ChangePasswordIn", "new_password", _TEXT),
+)
+
 
 def refusals(*statuses: int) -> dict[int, ResponseSpec]:
     """The errors that are an operation's own; those that every operation can give are added by ``document``."""
@@ -80,6 +94,8 @@ def document(
     for strict in In.__subclasses__():
         schemas[strict.__name__]["additionalProperties"] = False
     schemas["SignUpIn"]["properties"]["email"]["pattern"] = EMAIL_PATTERN
+    for name, field, pattern in _TEXTS:
+        schemas[name]["properties"][field]["pattern"] = pattern
     ai = schemas["RoomAIIn"]["properties"]
     ai["model"]["enum"] = [*models, None]
     ai["temperature"]["minimum"] = 0  # the framework leaves out a bound of 0
