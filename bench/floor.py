@@ -7,7 +7,7 @@ from typing import Any
 
 import uvicorn
 
-from entrypoints.serve import WEBSOCKETS
+from entrypoints.serve import UVICORN
 
 sockets: set[Any] = set()
 tasks: set["asyncio.Task[None]"] = set()
@@ -40,4 +40,4 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 
 if __name__ == "__main__":
-    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", access_log=False, **WEBSOCKETS)
+    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), **UVICORN)

@@ -20,6 +20,7 @@
     │   ├── RefreshRaced         a refresh token that was spent a moment ago
     │   └── MessageIdReused      the same m_id with other content
     ├── TooMany                  a limit or a quota; says when to come back
+    │   ├── RateLimited          too often
     │   ├── TooManyReplies       as many as one person may have in the making
     │   └── QuotaExceeded        the day's tokens are used up
     ├── Unavailable              not now; nothing was written
@@ -180,6 +181,16 @@ class TooMany(ChatError):
     def __init__(self, detail: str = "", *, retry_after: float = 1.0) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
+
+
+class RateLimited(TooMany):
+    """Too often: ``limit_name`` allows ``count`` in ``seconds``."""
+
+    code = "rate-limited"
+
+    def __init__(self, *, name: str, count: int, seconds: float, retry_after: float) -> None:
+        super().__init__(f"The limit is {count} in {seconds:g} seconds.", retry_after=retry_after)
+        self.limit_name, self.count, self.seconds = name, count, seconds
 
 
 class TooManyReplies(TooMany):

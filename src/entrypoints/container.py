@@ -14,6 +14,7 @@ from adapters.llm import offers
 from adapters.llm.choice import Choice
 from adapters.llm.registry import Providers, build, names_of
 from adapters.memory.delivery import MemoryReplyFeed
+from adapters.memory.limits import MemoryRateLimits
 from adapters.memory.room_feed import MemoryRoomFeed
 from adapters.memory.security import MemoryPasswords, MemoryTokens
 from adapters.memory.storage import MemoryUnitOfWork
@@ -21,9 +22,11 @@ from adapters.queue.in_process import InProcessReplyQueue
 from adapters.sql import migrate
 from adapters.sql.engine import Database, Limits
 from adapters.sql.unit_of_work import SqlUnitOfWork
+from chat_core.domain.ids import UserId
 from chat_core.errors import StorageUnavailable
 from chat_core.ports.delivery import ReplyFeed, ReplyQueue, RoomFeed
 from chat_core.ports.language_model import LanguageModel, NotableModel
+from chat_core.ports.limits import Limit, RateLimits
 from chat_core.ports.storage import UnitOfWork
 from chat_core.use_cases import (
     accounts,
@@ -32,6 +35,7 @@ from chat_core.use_cases import (
     departures,
     follow,
     generation,
+    limits,
     messages,
     parts,
     replies,
@@ -48,7 +52,7 @@ from chat_core.use_cases.quotas import Quotas
 from chat_core.use_cases.turns import Turns
 from entrypoints.health import Draining, Part, Readiness
 from entrypoints.open_streams import OpenStreams
-from entrypoints.settings import Settings, SettingsError
+from entrypoints.settings import NO_RATES, Rate, Settings, SettingsError
 
 #: Failures in a row after which a model counts as down.
 FAILURES_TILL_DOWN = 5
@@ -241,8 +245,36 @@ def _hub(uow: UnitOfWork, feed: RoomFeed, alive: Callable[..., Awaitable[set[UUI
     return Hub(uow, feed, alive=alive, draining=lambda: draining.begun)
 
 
-def _open_streams(settings: Settings) -> OpenStreams:
+def _limits(settings: Settings, line: "RedisLine | None") -> limits.Limits:
+    if settings.rate_limits == "off":
+        return limits.Limits()
+    buckets: RateLimits = MemoryRateLimits()
+    if line is not None:
+        from adapters.limits.redis import RedisRateLimits
+
+        buckets = RedisRateLimits(line.ask, buckets)
+
+    def limit(name: str, rate: Rate | None) -> Limit | None:
+        return Limit(name, *rate) if rate else None
+
+    return limits.Limits(
+        buckets=buckets,
+        log_in=limit("log-in", settings.login_limit),
+        log_in_address=limit("log-in-address", settings.login_address_limit),
+        log_in_failures=limit("log-in-failures", settings.login_failure_limit),
+        sign_up=limit("sign-up", settings.signup_limit),
+        send=limit("sends", settings.send_limit),
+        room=limit("rooms", settings.room_limit),
+        request=limit("requests", settings.request_limit),
+    )
+
+
+def _open_streams(settings: Settings) -> OpenStreams[UserId]:
     return OpenStreams(settings.streams_per_user if settings.rate_limits == "on" else None)
+
+
+def _open_sockets(settings: Settings) -> OpenStreams[str]:
+    return OpenStreams(settings.sockets_per_address if settings.rate_limits == "on" else None)
 
 
 def _queue(local: InProcessReplyQueue, line: "RedisLine | None", settings: Settings, worker: bool) -> ReplyQueue:
@@ -342,8 +374,9 @@ class Container(containers.DeclarativeContainer):
     close_queue = providers.Callable(_close_queue, local_queue, own_queue)
     queue_worker = providers.Singleton(_queue_worker, local_queue, settings, threads)
 
-    sign_up = providers.Singleton(accounts.SignUp, uow=uow, passwords=passwords)
-    log_in = providers.Singleton(accounts.LogIn, uow=uow, passwords=passwords, tokens=tokens)
+    limits = providers.Singleton(_limits, settings, line)
+    sign_up = providers.Singleton(accounts.SignUp, uow=uow, passwords=passwords, limits=limits)
+    log_in = providers.Singleton(accounts.LogIn, uow=uow, passwords=passwords, tokens=tokens, limits=limits)
     authenticate = providers.Singleton(authentication.Authenticate, uow=uow, tokens=tokens, recent=recent_sessions)
     refresh = providers.Singleton(sessions.Refresh, uow=uow, tokens=tokens, recent=recent_sessions)
     log_out = providers.Singleton(sessions.LogOut, uow=uow, recent=recent_sessions)
@@ -352,7 +385,7 @@ class Container(containers.DeclarativeContainer):
     alive_sessions = providers.Singleton(sessions.AliveSessions, uow=uow)
     issue_ticket = providers.Singleton(sessions.IssueTicket, uow=uow)
     redeem_ticket = providers.Singleton(sessions.RedeemTicket, uow=uow)
-    check_password = providers.Singleton(accounts.CheckPassword, uow=uow, passwords=passwords)
+    check_password = providers.Singleton(accounts.CheckPassword, uow=uow, passwords=passwords, limits=limits)
     change_password = providers.Singleton(
         accounts.ChangePassword, uow=uow, passwords=passwords, check=check_password, recent=recent_sessions
     )
@@ -366,7 +399,7 @@ class Container(containers.DeclarativeContainer):
         recent=recent_sessions,
     )
     finish_departures = providers.Singleton(departures.FinishDepartures, uow=uow, feed=feed, leave_rooms=leave_rooms)
-    create_room = providers.Singleton(rooms.CreateRoom, uow=uow)
+    create_room = providers.Singleton(rooms.CreateRoom, uow=uow, limits=limits)
     list_rooms = providers.Singleton(rooms.ListRooms, uow=uow)
     read_room = providers.Singleton(rooms.ReadRoom, uow=uow)
     update_room = providers.Singleton(
@@ -385,6 +418,7 @@ class Container(containers.DeclarativeContainer):
         model=model,
         prompts=prompts,
         quotas=quotas,
+        limits=limits,
         timeout=settings.provided.model_timeout,
     )
     list_messages = providers.Singleton(messages.ListMessages, uow=uow)
@@ -407,6 +441,7 @@ class Container(containers.DeclarativeContainer):
     live_replies = providers.Singleton(LiveReplies, uow, follow_reply, hub)
     read_log = providers.Singleton(ReadLog, uow=uow)
     open_streams = providers.Singleton(_open_streams, settings)
+    open_sockets = providers.Singleton(_open_sockets, settings)
 
     check_database = providers.Callable(_check_sql, database)
     check_redis = providers.Callable(_check_redis, line)
@@ -513,9 +548,10 @@ async def provider_offers(provider: str, settings: Settings) -> Offers:
 def memory_container(settings: Settings | None = None, *, model: LanguageModel | None = None) -> Container:
     """A container whose storage, passwords and tokens live in this process: for tests, trials and embedding.
 
-    ``model`` answers instead of the one that ``settings.llm`` names, without deadlines or retries around it.
+    ``model`` answers instead of the one that ``settings.llm`` names, without deadlines or retries around it. Where no
+    ``settings`` are given nothing limits how often somebody asks.
     """
-    container = Container(settings=settings or Settings())
+    container = Container(settings=settings or Settings(**NO_RATES))
     container.uow.override(providers.Singleton(MemoryUnitOfWork))
     container.passwords.override(providers.Singleton(MemoryPasswords))
     container.tokens.override(providers.Singleton(MemoryTokens))

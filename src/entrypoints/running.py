@@ -55,7 +55,7 @@ async def running(container: Container) -> AsyncIterator[None]:
         rounds.append(_until(ending, _summaries(container), lambda: random.uniform(1.0, 2.0)))  # noqa: S311
     tasks = [asyncio.create_task(round_) for round_ in rounds]
     if container.settings().rate_limits == "off":
-        log.warning("RATE_LIMITS is off: one person may open any number of streams, and fill them")
+        log.warning("RATE_LIMITS is off: anybody may log in, ask, open streams and use tokens without a bound")
     try:
         with hub.opened():
             yield

@@ -1,10 +1,12 @@
 """The HTTP server: uvicorn with uvloop and httptools."""
 
+import asyncio
 import sys
 from typing import Literal, TypedDict
 
 import uvicorn
 
+from entrypoints.http.guarded import GuardedProtocol
 from entrypoints.logs import configure_logs
 from entrypoints.settings import Settings
 
@@ -14,14 +16,28 @@ class Uvicorn(TypedDict):
 
     ws: Literal["websockets-sansio"]
     ws_per_message_deflate: bool
+    proxy_headers: bool
+    server_header: bool
+    access_log: bool
+    log_config: None
+    http: type[asyncio.Protocol]
 
 
 #: How long requests that run may go on after the service was told to end, in seconds.
 GRACE_SECONDS = 20
 
-#: How uvicorn is to speak WebSocket, besides ``ws_max_size``, which is the longest frame in bytes. Compression is off:
-#: each connection would keep windows for it, and a small frame can be a large one compressed.
-WEBSOCKETS: "Uvicorn" = {"ws": "websockets-sansio", "ws_per_message_deflate": False}
+#: How uvicorn is to be, wherever it is started, besides ``ws_max_size``, the longest frame in bytes. Compression of
+#: frames is off: each connection would keep windows for it, and a small frame can be a large one compressed. Addresses
+#: that a client claims in a header are not believed by it: what is, says ``TRUSTED_PROXIES``.
+UVICORN: Uvicorn = {
+    "ws": "websockets-sansio",
+    "ws_per_message_deflate": False,
+    "proxy_headers": False,
+    "server_header": False,
+    "access_log": False,
+    "log_config": None,
+    "http": GuardedProtocol,
+}
 
 
 def run(settings: Settings) -> int:
@@ -35,13 +51,8 @@ def run(settings: Settings) -> int:
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        # Addresses that a client claims in a header are not believed.
-        proxy_headers=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
-        **WEBSOCKETS,
+        **UVICORN,
         ws_max_size=settings.max_body_bytes,
     )
     return 0

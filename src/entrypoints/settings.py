@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from dotenv import dotenv_values
 
@@ -17,7 +17,21 @@ T = TypeVar("T")
 DEFAULT_GEMINI = "gemini:gemini-3.8-flash"
 ECHO = "echo"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_UNITS = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+
 ALGORITHMS = ("HS256", "HS384", "HS512")
+
+
+class Rate(NamedTuple):
+    """So many in so many seconds; as text ``5/m``, ``100/15m``."""
+
+    times: int
+    seconds: float
+
+    def __str__(self) -> str:
+        unit, length = next((unit, length) for unit, length in _UNITS.items() if self.seconds % length == 0)
+        return f"{self.times}/{self.seconds / length:g}{unit}".replace(f"/1{unit}", f"/{unit}")
 
 
 class SettingsError(Exception):
@@ -58,6 +72,15 @@ class Settings:
     max_body_bytes: int = 512 * 1024
     rate_limits: str = "on"
     streams_per_user: int = 10
+    sockets_per_address: int = 200
+    login_limit: Rate | None = Rate(5, 60.0)
+    login_address_limit: Rate | None = Rate(20, 60.0)
+    login_failure_limit: Rate | None = Rate(100, 86_400.0)
+    signup_limit: Rate | None = Rate(60, 3600.0)
+    send_limit: Rate | None = Rate(120, 60.0)
+    room_limit: Rate | None = Rate(120, 3600.0)
+    request_limit: Rate | None = Rate(1200, 60.0)
+    trusted_proxies: tuple[Network, ...] = ()
     context_tokens: int = 16_000
     context_messages: int = 40
     context_window: int | None = None
@@ -65,6 +88,20 @@ class Settings:
     max_running_replies: int = 8
     daily_token_limit: int | None = None
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+#: For whoever asks as fast as tests do.
+NO_RATES: Mapping[str, Any] = dict.fromkeys(
+    (
+        "login_limit",
+        "login_address_limit",
+        "login_failure_limit",
+        "signup_limit",
+        "send_limit",
+        "room_limit",
+        "request_limit",
+    )
+)
 
 
 def read_environ(env_file: Path = Path(".env")) -> dict[str, str]:
@@ -104,6 +141,15 @@ def load_settings(environ: Mapping[str, str], **given: object) -> Settings:
         drain_delay=float(reader.number("DRAIN_DELAY", 2, 0, 15)),
         max_body_bytes=reader.number("MAX_BODY_BYTES", 512 * 1024, 1024, 64 * 1024 * 1024),
         rate_limits=reader.choice("RATE_LIMITS", "ON", ("ON", "OFF")).lower(),
+        sockets_per_address=reader.number("SOCKETS_PER_ADDRESS", 200, 1, 1_000_000),
+        login_limit=reader.rate("LOGIN_LIMIT", Rate(5, 60.0)),
+        login_address_limit=reader.rate("LOGIN_ADDRESS_LIMIT", Rate(20, 60.0)),
+        login_failure_limit=reader.rate("LOGIN_FAILURE_LIMIT", Rate(100, 86_400.0)),
+        signup_limit=reader.rate("SIGNUP_LIMIT", Rate(60, 3600.0)),
+        send_limit=reader.rate("SEND_LIMIT", Rate(120, 60.0)),
+        room_limit=reader.rate("ROOM_LIMIT", Rate(120, 3600.0)),
+        request_limit=reader.rate("REQUEST_LIMIT", Rate(1200, 60.0)),
+        trusted_proxies=reader.networks("TRUSTED_PROXIES"),
         streams_per_user=reader.number("STREAMS_PER_USER", 10, 1, 10_000),
         context_tokens=reader.number("CONTEXT_TOKENS", 16_000, 500, 10_000_000),
         context_messages=reader.number("CONTEXT_MESSAGES", 40, 2, 1000),
@@ -209,6 +255,24 @@ class _Reader:
             return value.upper()
 
         return self._read(name, default, parse, "one of " + ", ".join(choices))
+
+    def rate(self, name: str, default: Rate) -> Rate | None:
+        def parse(value: str) -> Rate | None:
+            if value.lower() == "off":
+                return None
+            found = re.fullmatch(r"([0-9]{1,9})/([0-9]{0,6})([smhd])", value.lower())
+            if not found or not int(found[1]) or found[2].strip("0") == "" != found[2]:
+                raise ValueError
+            return Rate(int(found[1]), int(found[2] or 1) * _UNITS[found[3]])
+
+        wanted = "so many in a time, such as 5/m, 100/15m or 1000/h, or off"
+        return self._read(name, cast("Rate | None", default), parse, wanted)
+
+    def networks(self, name: str) -> tuple[Network, ...]:
+        def parse(value: str) -> tuple[Network, ...]:
+            return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
+
+        return self._read(name, (), parse, "addresses or networks with commas between, such as 10.0.0.0/8, ::1")
 
     def redis_url(self, name: str) -> str | None:
         def parse(value: str) -> str | None:

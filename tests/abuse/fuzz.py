@@ -4,9 +4,11 @@
 logged in and owns rooms with messages and replies. The exit code is 1 where a check failed.
 """
 
+import argparse
 import json
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -17,6 +19,7 @@ from typing import Any
 import httpx
 
 from tests.e2e.processes import environ, serving
+from tests.servers import PostgresServer
 
 HOOKS = Path(__file__).with_name("schema_hooks.py")
 CONFIG = HOOKS.with_name("schemathesis.toml")

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from entrypoints.container import Container, build_container, memory_container
-from entrypoints.settings import Settings
+from entrypoints.settings import NO_RATES, Settings
 from tests.e2e.processes import environ, free_port, running
 
 KEY = "a-key-of-tests-with-enough-characters-0123456789"
 
 
 def settings(database_url: str, **more: object) -> Settings:
-    return Settings(database_url=database_url, secret_keys=(KEY,), **more)  # type: ignore[arg-type]
+    """By default nothing limits how often somebody asks."""
+    return Settings(database_url=database_url, secret_keys=(KEY,), **{**NO_RATES, **more})  # type: ignore[arg-type]
 
 
 @pytest.fixture

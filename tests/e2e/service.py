@@ -11,7 +11,7 @@ import uvicorn
 
 from entrypoints.container import Container
 from entrypoints.http.app import create_app
-from entrypoints.serve import WEBSOCKETS
+from entrypoints.serve import UVICORN
 
 PASSWORD = "correct horse battery"
 
@@ -23,10 +23,7 @@ async def served(container: Container) -> AsyncIterator[str]:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(
             create_app(container),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            **WEBSOCKETS,
+            **UVICORN,
             ws_max_size=container.settings().max_body_bytes,
         )
         server = uvicorn.Server(config)

@@ -1,7 +1,8 @@
 """Signing up, logging in, and the account's own affairs."""
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from chat_core.errors import NotAuthenticated, WrongCredentials, WrongPassword
 from chat_core.ports.security import AccessToken, Claims, Passwords, Tokens
 from chat_core.ports.storage import UnitOfWork
 from chat_core.use_cases.authentication import RecentSessions
+from chat_core.use_cases.limits import Limits
 from chat_core.use_cases.transactions import again_on_contention
 
 #: So many expired sessions, and tickets, are forgotten at a time, by whoever begins a session or takes a ticket.
@@ -20,14 +22,16 @@ TIDIED = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignUp:
-    """Make an account. Raises ``Invalid``, ``UsernameTaken`` or ``EmailTaken``."""
+    """Make an account. Raises ``Invalid``, ``UsernameTaken``, ``EmailTaken``, ``RateLimited``."""
 
     uow: UnitOfWork
     passwords: Passwords
+    limits: Limits = field(default_factory=Limits)
     now: Callable[[], datetime] = utc_now
 
-    async def __call__(self, *, username: str, email: str, password: str) -> User:
+    async def __call__(self, *, username: str, email: str, password: str, peer: str = "-") -> User:
         check_sign_up(username, email, password)
+        await self.limits.signing_up(peer)
         user = User(
             id=UserId(uuid7()),
             username=username,
@@ -57,21 +61,30 @@ class LoggedIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogIn:
-    """Begin a session, by username or e-mail. Raises ``WrongCredentials``, in the same time for every cause."""
+    """Begin a session, by username or e-mail. Raises ``WrongCredentials``, in the same time for every cause, and
+    ``RateLimited``: by ``peer``, the address that asks, so that nobody can lock another one out."""
 
     uow: UnitOfWork
     passwords: Passwords
     tokens: Tokens
+    limits: Limits = field(default_factory=Limits)
     now: Callable[[], datetime] = utc_now
 
-    async def __call__(self, *, login: str, password: str, user_agent: str | None = None) -> LoggedIn:
+    async def __call__(self, *, login: str, password: str, user_agent: str | None = None, peer: str = "-") -> LoggedIn:
+        tried = False
         while True:
             user = None
             if "\x00" not in login:
                 async with self.uow.read() as tx:
                     user = await tx.users.by_login(login)
+            account = str(user.id) if user else _nobody(login)
+            if not tried:
+                await self.limits.trying_password(account, peer)
+                tried = True
             verdict = await self.passwords.verify(password[: PASSWORD_MAX + 1], user.password_hash if user else None)
-            if user is None or not verdict.right:
+            right = user is not None and verdict.right
+            await self.limits.password_was(right=right, account=account)
+            if user is None or not right:
                 raise WrongCredentials
             at = self.now()
             session = Session(
@@ -104,20 +117,29 @@ class LogIn:
         return True
 
 
+def _nobody(login: str) -> str:
+    """Who is tried where there is no such account: what names it is not to be kept in the clear."""
+    return hashlib.sha256(login.casefold().encode("utf-8", "replace")).hexdigest()[:32]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckPassword:
     """Ask somebody who is logged in for their password once more. Raises ``WrongPassword``, ``NotAuthenticated``."""
 
     uow: UnitOfWork
     passwords: Passwords
+    limits: Limits = field(default_factory=Limits)
 
     async def __call__(self, *, user_id: UserId, password: str) -> User:
-        """The account, with the hash that the password fits."""
+        """The account, with the hash that the password fits. Raises ``RateLimited``, too: it counts as a log-in."""
+        await self.limits.trying_password(str(user_id), str(user_id))
         async with self.uow.read() as tx:
             user = await tx.users.get(user_id)
         if user is None:
             raise NotAuthenticated
-        if not (await self.passwords.verify(password[: PASSWORD_MAX + 1], user.password_hash)).right:
+        right = (await self.passwords.verify(password[: PASSWORD_MAX + 1], user.password_hash)).right
+        await self.limits.password_was(right=right, account=str(user_id))
+        if not right:
             raise WrongPassword
         return user
 

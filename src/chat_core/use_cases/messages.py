@@ -23,6 +23,7 @@ from chat_core.ports.delivery import Job, LogGrew, ReplyChanged, ReplyFeed, Repl
 from chat_core.ports.language_model import Conversation, LanguageModel
 from chat_core.ports.storage import Asks, DuplicateMessage, MessagePage, StoredSend, Transaction, UnitOfWork
 from chat_core.use_cases.attempts import first_attempt
+from chat_core.use_cases.limits import Limits
 from chat_core.use_cases.prompts import Prompts
 from chat_core.use_cases.quotas import Quotas, reserved_for
 from chat_core.use_cases.rooms import cancel_unfinished, enter
@@ -53,7 +54,8 @@ class SendMessage:
 
     A repeat changes nothing and gives back what is stored. ``deadline`` is how many seconds a reply has from now to
     its end, waiting included; ``lease`` and ``timeout`` are as for ``GenerateReply``. Raises
-    ``Invalid``, ``NotFound``, ``MessageIdReused``, ``RoomBusy``, ``TooManyReplies``, ``QuotaExceeded``.
+    ``Invalid``, ``NotFound``, ``MessageIdReused``, ``RoomBusy``, ``RateLimited``, ``TooManyReplies``,
+    ``QuotaExceeded``.
     """
 
     uow: UnitOfWork
@@ -66,6 +68,7 @@ class SendMessage:
     timeout: float = 300.0
     prompts: Prompts = field(default_factory=Prompts)
     quotas: Quotas = field(default_factory=Quotas)
+    limits: Limits = field(default_factory=Limits)
     now: Callable[[], datetime] = utc_now
 
     async def __call__(
@@ -77,7 +80,7 @@ class SendMessage:
         given = m_id is not None
         m_id = check_m_id(m_id) if m_id is not None else str(uuid7())
         claims = at_once and self.queue.makes_here
-        sent = await (self._once if given else self._in_turn)(actor, room_id, content, m_id, claims)
+        sent = await self._charged(actor, room_id, content, m_id, claims, given)
         if sent.job is not None:
             await self.queue.make(sent.job)
         elif sent.reply is not None and sent.reply.status is ReplyStatus.QUEUED:
@@ -86,6 +89,19 @@ class SendMessage:
             await self.room_feed.tell(LogGrew(room_id=room_id, seq=sent.message.seq))
             if sent.reply is not None:
                 await self.room_feed.tell(ReplyChanged(room_id=room_id, reply_id=sent.reply.id))
+        return sent
+
+    async def _charged(self, actor: Actor, room_id: RoomId, content: str, m_id: str, claims: bool, given: bool) -> Sent:
+        refusal = await self.limits.sending(actor.user_id)
+        if refusal is not None:
+            # What is stored can be had again by its key, however often one has asked.
+            sent = await self._replay(actor, room_id, content, m_id) if given else None
+            if sent is None:
+                raise refusal
+            return sent
+        sent = await (self._once if given else self._in_turn)(actor, room_id, content, m_id, claims)
+        if sent.replayed:
+            await self.limits.not_new(actor.user_id)
         return sent
 
     async def _once(self, actor: Actor, room_id: RoomId, content: str, m_id: str, claims: bool) -> Sent:

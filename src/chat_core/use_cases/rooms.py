@@ -1,7 +1,7 @@
 """Opening rooms, and who belongs to them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from chat_core.domain.ids import RoomId, UserId, utc_now, uuid7
@@ -22,6 +22,7 @@ from chat_core.domain.user import Actor
 from chat_core.errors import AlreadyMember, Forbidden, Invalid, NotFound, OwnerCannotLeave
 from chat_core.ports.delivery import LogGrew, ReplyFeed, RoomFeed
 from chat_core.ports.storage import RoomCursor, RoomPage, Transaction, UnitOfWork
+from chat_core.use_cases.limits import Limits
 from chat_core.use_cases.transactions import again_on_contention
 
 RECENT_MESSAGES = 10
@@ -29,12 +30,12 @@ RECENT_MESSAGES = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateRoom:
-    """Open a room, owned by who asks. Raises ``Invalid``."""
+    """Open a room, owned by who asks. Raises ``Invalid``, ``RateLimited``."""
 
     uow: UnitOfWork
+    limits: Limits = field(default_factory=Limits)
     now: Callable[[], datetime] = utc_now
 
-    @again_on_contention
     async def __call__(
         self, *, actor: Actor, name: str, description: str = "", visibility: Visibility = Visibility.PUBLIC
     ) -> Room:
@@ -51,10 +52,15 @@ class CreateRoom:
         owner = Membership(
             room_id=room.id, user_id=actor.user_id, username=actor.username, role=Role.OWNER, joined_at=at
         )
+        await self.limits.making_room(actor.user_id)
+        await self._store(room, owner)
+        return room
+
+    @again_on_contention
+    async def _store(self, room: Room, owner: Membership) -> None:
         async with self.uow() as tx:
             await tx.rooms.add(room, owner)
             await tx.commit()
-        return room
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

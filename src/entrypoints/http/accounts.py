@@ -10,7 +10,7 @@ from chat_core.use_cases.accounts import ChangePassword, LogIn, SignUp
 from chat_core.use_cases.authentication import Authenticate
 from chat_core.use_cases.departures import EndAccount
 from chat_core.use_cases.sessions import EndSession, IssueTicket, ListSessions, LogOut, Refresh
-from entrypoints.http.auth import signed_in
+from entrypoints.http.auth import anybody, signed_in
 from entrypoints.http.injection import Use
 from entrypoints.http.openapi import SECURED, refusals
 from entrypoints.http.parameters import Id, session_of
@@ -30,21 +30,23 @@ from entrypoints.http.schemas import (
 )
 
 
-@post("/signup", responses=refusals(409), summary="Sign up")
-async def sign_up(data: JSONBody[SignUpIn], sign_up: Use[SignUp]) -> SignedUpOut:
+@post("/signup", guards=[anybody], responses=refusals(409, 429), summary="Sign up")
+async def sign_up(data: JSONBody[SignUpIn], peer: Use[str], sign_up: Use[SignUp]) -> SignedUpOut:
     """Make an account. Username and e-mail are unique without regard to case."""
-    user = await sign_up(username=data.username, email=data.email, password=data.password)
+    user = await sign_up(username=data.username, email=data.email, password=data.password, peer=peer)
     return SignedUpOut(message="User created successfully", data=UserData(user=UserOut.of(user)))
 
 
-@post("/login", status_code=200, responses=refusals(401), summary="Log in")
-async def log_in(data: JSONBody[LogInIn], request: Request[Any, Any, Any], log_in: Use[LogIn]) -> LoggedInOut:
+@post("/login", status_code=200, guards=[anybody], responses=refusals(401, 429), summary="Log in")
+async def log_in(
+    data: JSONBody[LogInIn], request: Request[Any, Any, Any], peer: Use[str], log_in: Use[LogIn]
+) -> LoggedInOut:
     """Begin a session, by username or e-mail."""
     agent = request.headers.get("user-agent")
-    return LoggedInOut.of(await log_in(login=data.username, password=data.password, user_agent=agent))
+    return LoggedInOut.of(await log_in(login=data.username, password=data.password, user_agent=agent, peer=peer))
 
 
-@post("/refresh", status_code=200, responses=refusals(401, 409), summary="Go on with a session")
+@post("/refresh", status_code=200, guards=[anybody], responses=refusals(401, 409), summary="Go on with a session")
 async def refresh(data: JSONBody[RefreshIn], refresh: Use[Refresh]) -> LoggedInOut:
     """A new access token, and a new refresh token in the place of the one that is given, which is spent by this.
 

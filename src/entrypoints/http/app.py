@@ -15,12 +15,13 @@ from litestar.types import ControllerRouterHandler
 from chat_core.errors import ChatError
 from entrypoints.container import Container
 from entrypoints.http import accounting, accounts, chat, problems, replies, room_events, rooms, system
-from entrypoints.http.auth import actor
+from entrypoints.http.auth import actor, peer
 from entrypoints.http.bodies import StrictRequest
 from entrypoints.http.injection import bridge
 from entrypoints.http.methods import Methods
 from entrypoints.http.openapi import document
 from entrypoints.http.page import routes as page
+from entrypoints.http.peers import peer_of
 from entrypoints.http.reply_stream import ReplyStreams
 from entrypoints.http.request_log import RequestLog
 from entrypoints.http.sockets import Sockets
@@ -80,6 +81,8 @@ def create_app(container: Container) -> RequestLog:
     settings = container.settings()
     dependencies: dict[str, Provide] = {name: bridge(getattr(container, name)) for name in _INJECTED}
     dependencies["actor"] = Provide(actor, sync_to_thread=False)
+    dependencies["peer"] = Provide(peer, sync_to_thread=False)
+    who = peer_of(settings.trusted_proxies)
     streams = ReplyStreams(follow=container.follow_reply(), hub=container.hub(), draining=container.draining())
     dependencies["reply_streams"] = bridge(lambda: streams)
 
@@ -110,7 +113,9 @@ def create_app(container: Container) -> RequestLog:
         cors_config=_cors(settings.cors_origins),
         openapi_config=None,
         logging_config=None,
-        state=State({"authenticate": container.authenticate(), "openapi": openapi}),
+        state=State(
+            {"authenticate": container.authenticate(), "openapi": openapi, "limits": container.limits(), "peer_of": who}
+        ),
     )
     sockets = Sockets(
         hub=container.hub(),
@@ -118,6 +123,9 @@ def create_app(container: Container) -> RequestLog:
         redeem=container.redeem_ticket(),
         send_message=container.send_message(),
         open_streams=container.open_streams(),
+        open_sockets=container.open_sockets(),
+        limits=container.limits(),
+        peer_of=who,
         origins=frozenset(settings.cors_origins),
         limited=settings.rate_limits == "on",
     )
@@ -131,6 +139,13 @@ def _cors(origins: tuple[str, ...]) -> CORSConfig | None:
         allow_origins=list(origins),
         allow_methods=["GET", "POST", "PATCH", "DELETE"],
         allow_headers=["authorization", "content-type", "idempotency-key", "last-event-id", "prefer", "x-request-id"],
-        expose_headers=["idempotency-replayed", "location", "retry-after", "x-request-id"],
+        expose_headers=[
+            "idempotency-replayed",
+            "location",
+            "ratelimit",
+            "ratelimit-policy",
+            "retry-after",
+            "x-request-id",
+        ],
         max_age=600,
     )

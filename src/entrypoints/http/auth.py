@@ -10,6 +10,7 @@ from litestar.handlers import BaseRouteHandler
 from chat_core.domain.user import Actor
 from chat_core.errors import NotAuthenticated
 from chat_core.use_cases.authentication import Authenticate
+from chat_core.use_cases.limits import Limits
 
 
 def bearer_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
@@ -26,7 +27,26 @@ def bearer_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
 async def signed_in(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """A guard: lets nobody in without a live token, before anything else of the request is looked at."""
     authenticate: Authenticate = connection.app.state.authenticate
-    connection.scope["user"] = await authenticate(bearer_of(connection.scope["headers"]))
+    limits: Limits = connection.app.state.limits
+    try:
+        user = await authenticate(bearer_of(connection.scope["headers"]))
+    except NotAuthenticated:
+        await limits.requested(connection.app.state.peer_of(connection.scope))
+        raise
+    await limits.requested(user.user_id)
+    connection.scope["user"] = user
+
+
+async def anybody(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """A guard for what needs no token: what one address may ask in all is limited."""
+    limits: Limits = connection.app.state.limits
+    await limits.requested(connection.app.state.peer_of(connection.scope))
+
+
+def peer(request: Request[Any, Any, Any]) -> str:
+    """The address that asks, as it is counted."""
+    found: str = request.app.state.peer_of(request.scope)
+    return found
 
 
 def actor(request: Request[Any, Any, Any]) -> Actor:

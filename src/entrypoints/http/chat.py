@@ -7,6 +7,7 @@ from litestar import Response, Router, post
 from litestar.openapi import ResponseSpec
 from litestar.params import HeaderParameter, JSONBody
 
+from chat_core.domain.ids import UserId
 from chat_core.domain.reply import ReplyStatus
 from chat_core.domain.user import Actor
 from chat_core.use_cases.messages import SendMessage, Sent
@@ -61,7 +62,7 @@ async def send_message(
     send_message: Use[SendMessage],
     await_reply: Use[AwaitReply],
     reply_streams: Use[ReplyStreams],
-    open_streams: Use[OpenStreams],
+    open_streams: Use[OpenStreams[UserId]],
     settings: Use[Settings],
     accept: Accept = None,
     key: Annotated[

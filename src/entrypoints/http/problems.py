@@ -93,12 +93,23 @@ def described(error: Exception) -> tuple[Problem, dict[str, str]]:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, errors.TooMany | errors.Unavailable):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if isinstance(error, errors.RateLimited):
+        headers |= _rate_limit(error)
     if isinstance(error, errors.Invalid):
         faults = tuple(FaultOut(pointer=fault.pointer, detail=fault.detail) for fault in error.faults)
     document = Problem(
         type=problem_type(code), title=title, status=status, detail=detail, instance=request_id(), errors=faults
     )
     return document, headers
+
+
+def _rate_limit(error: errors.RateLimited) -> dict[str, str]:
+    """https://www.ietf.org/archive/id/draft-ietf-httpapi-ratelimit-headers-10.html"""
+    wait = max(1, math.ceil(error.retry_after))
+    return {
+        "RateLimit-Policy": f'"{error.limit_name}";q={error.count};w={math.ceil(error.seconds)}',
+        "RateLimit": f'"{error.limit_name}";r=0;t={wait}',
+    }
 
 
 def _answer(error: Exception) -> Response[bytes]:

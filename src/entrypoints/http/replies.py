@@ -2,6 +2,7 @@
 
 from litestar import Response, Router, get, post
 
+from chat_core.domain.ids import UserId
 from chat_core.domain.user import Actor
 from chat_core.errors import Unavailable
 from chat_core.use_cases.replies import ReadReply, RetryReply, StopReply
@@ -29,7 +30,7 @@ async def reply_events(
     actor: Use[Actor],
     read_reply: Use[ReadReply],
     reply_streams: Use[ReplyStreams],
-    open_streams: Use[OpenStreams],
+    open_streams: Use[OpenStreams[UserId]],
     draining: Use[Draining],
     last_event_id: LastEventId = None,
 ) -> EventStream:

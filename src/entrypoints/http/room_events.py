@@ -8,6 +8,7 @@ from typing import cast
 
 from litestar import Response, Router, get
 
+from chat_core.domain.ids import UserId
 from chat_core.domain.user import Actor
 from chat_core.errors import Invalid
 from chat_core.use_cases.live.connection import Connection, Ended
@@ -65,7 +66,7 @@ async def room_events(
     actor: Use[Actor],
     hub: Use[Hub],
     read_log: Use[ReadLog],
-    open_streams: Use[OpenStreams],
+    open_streams: Use[OpenStreams[UserId]],
     after: After = None,
     limit: PageLimit = 50,
     accept: Accept = None,

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,11 @@ import msgspec
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from chat_core.domain.ids import UserId
 from chat_core.domain.user import Actor
 from chat_core.errors import Forbidden, NotAuthenticated, NotFound
 from chat_core.use_cases.authentication import Authenticate
+from chat_core.use_cases.limits import Limits
 from chat_core.use_cases.live.connection import Connection, Ended
 from chat_core.use_cases.live.hub import Hub
 from chat_core.use_cases.messages import SendMessage
@@ -51,7 +53,10 @@ class Sockets:
     authenticate: Authenticate
     redeem: RedeemTicket
     send_message: SendMessage
-    open_streams: OpenStreams
+    open_streams: OpenStreams[UserId]
+    open_sockets: OpenStreams[str]
+    limits: Limits
+    peer_of: Callable[[Any], str]
     origins: frozenset[str]
     limited: bool = True
 
@@ -72,10 +77,16 @@ class Sockets:
             return
         try:
             self._look(scope)
-            actor = await self._who(scope)
+            peer = self.peer_of(scope)
+            try:
+                actor = await self._who(scope)
+            except NotAuthenticated:
+                await self.limits.requested(peer)
+                raise
+            await self.limits.requested(actor.user_id)
             wire = Wire(send)
             connection = Connection(actor, as_frame, at_once=wire.now)
-            with self.open_streams(actor.user_id):
+            with self.open_sockets(peer), self.open_streams(actor.user_id):
                 self.hub.connect(connection)
                 try:
                     await self._serve(scope, receive, send, wire, connection, outcome)
