@@ -17,7 +17,7 @@ KEY = "a-key-of-tests-with-enough-characters-0123456789"
 
 def settings(database_url: str, **more: object) -> Settings:
     """By default nothing limits how often somebody asks."""
-    return Settings(database_url=database_url, secret_keys=(KEY,), **{**NO_RATES, **more})  # type: ignore[arg-type]
+    return Settings(database_url=database_url, secret_keys=(KEY,), **{**NO_RATES, **more})
 
 
 @pytest.fixture
