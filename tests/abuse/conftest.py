@@ -3,7 +3,9 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
+from dependency_injector import providers
 
+from adapters.memory.security import MemoryPasswords
 from entrypoints.container import build_container
 from tests.e2e.conftest import settings
 from tests.e2e.service import served
@@ -21,9 +23,11 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def start(database_url: str) -> Start:
-    """Starts the service on that database, by default without limits."""
+    """Starts the service on that database, by default without limits; passwords are not hashed, which takes long."""
 
     def started(**more: Any) -> AbstractAsyncContextManager[str]:
-        return served(build_container(settings(database_url, **{"rate_limits": "off"} | more)))
+        container = build_container(settings(database_url, **{"rate_limits": "off"} | more))
+        container.passwords.override(providers.Singleton(MemoryPasswords))
+        return served(container)
 
     return started

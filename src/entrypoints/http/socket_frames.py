@@ -157,7 +157,7 @@ class Frames:
             frame = _any.decode(text)
         except (msgspec.DecodeError, RecursionError, UnicodeError):
             return False
-        known = _KNOWN.get(frame.type)
+        known = KNOWN.get(frame.type)
         if known is None:
             return False
         decoder, deed = known
@@ -225,7 +225,7 @@ class Frames:
 
 
 _Deed = Callable[[Frames, Any, msgspec.Raw], Awaitable[None]]
-_KNOWN: dict[str, tuple["msgspec.json.Decoder[Any]", _Deed]] = {
+KNOWN: dict[str, tuple["msgspec.json.Decoder[Any]", _Deed]] = {
     "ping": (msgspec.json.Decoder(_Ping), Frames.ping),
     "typing": (msgspec.json.Decoder(_InRoom), Frames.typing),
     "subscribe": (msgspec.json.Decoder(_Subscribe), Frames.subscribe),
