@@ -1,4 +1,4 @@
-"""Sessions as clients meet them, on each kind of storage. Ids in brackets are those of the abuse cases."""
+"""Sessions as clients meet them, on each kind of storage."""
 
 import asyncio
 import json
@@ -86,8 +86,8 @@ async def test_a_session_from_its_log_in_to_its_log_out(container):
         assert (await ada.get("/auth/me")).status_code == 200
 
 
+@pytest.mark.abuse("A15")
 async def test_a_stolen_refresh_token_ends_the_session_of_thief_and_owner(container):
-    """[A15]."""
     clock = TimeOfDay()
     later(container, clock)
     async with served(container) as url, people(url, "ada") as [ada]:
@@ -103,8 +103,9 @@ async def test_a_stolen_refresh_token_ends_the_session_of_thief_and_owner(contai
         assert (await ada.get("/auth/me")).status_code == 200
 
 
+@pytest.mark.abuse("A17")
 async def test_a_session_ends_with_its_time(container):
-    """[A17]: 14 days without a refresh."""
+    """14 days without a refresh."""
     clock = TimeOfDay()
     later(container, clock)
     async with served(container) as url, people(url, "ada") as [ada]:
@@ -113,8 +114,9 @@ async def test_a_session_ends_with_its_time(container):
         refuses(await refresh(ada, begun["refresh_token"]), 401, "not-authenticated")
 
 
+@pytest.mark.abuse("A10")
 async def test_every_secret_is_good_for_one_thing(container):
-    """[A10]: whatever else is tried is refused in the same words as any dead token."""
+    """Whatever else is tried is refused in the same words as any dead token."""
     async with served(container) as url, people(url, "ada") as [ada]:
         begun = await log_in(ada)
         ticket = await ada.post("/auth/ws-ticket")
@@ -138,8 +140,8 @@ async def test_every_secret_is_good_for_one_thing(container):
         assert str((await redeem(ticket=ticket.json()["ticket"])).user_id) == ada.id
 
 
+@pytest.mark.abuse("A14")
 async def test_a_new_password_ends_the_other_sessions(container):
-    """[A14]."""
     async with served(container) as url, people(url, "ada") as [ada]:
         other = await log_in(ada)
         assert (await me(ada, other["access_token"])).status_code == 200
@@ -170,8 +172,8 @@ async def test_sessions_are_ended_by_their_owner_alone(container):
         refuses(await ada.delete(f"/auth/sessions/{there}"), 404, "not-found")
 
 
+@pytest.mark.abuse("A13", "A45")
 async def test_the_end_of_an_account(container):
-    """[A13, A45]."""
     async with served(container) as url, people(url, "ada", "bob") as [ada, bob]:
         shared, own = await ada.room(), await ada.room()
         await bob.send(shared, "hello")
@@ -200,8 +202,9 @@ async def test_the_end_of_an_account(container):
 
 
 @pytest.mark.parametrize("name", ["id", "role", "is_admin", "created_at", "password_hash", "verified", "session_id"])
+@pytest.mark.abuse("A30")
 async def test_nothing_is_taken_over_that_was_not_asked_for(memory, name):
-    """[A30]: wherever accounts and sessions take a body."""
+    """Wherever accounts and sessions take a body."""
     async with served(memory) as url, people(url, "ada") as [ada]:
         bodies = {
             "/auth/signup": {"username": "eve", "email": "eve@example.com", "password": PASSWORD},
@@ -217,8 +220,9 @@ async def test_nothing_is_taken_over_that_was_not_asked_for(memory, name):
         assert (await ada.get("/auth/me")).status_code == 200
 
 
+@pytest.mark.abuse("A19")
 async def test_a_key_is_exchanged_without_anybody_noticing(tmp_path):
-    """[A19]: what the old key signed is read, a refresh gives what the new one signs, and a key that is gone reads
+    """What the old key signed is read, a refresh gives what the new one signs, and a key that is gone reads
     nothing any more."""
     new_key = KEY[::-1]
     database = f"sqlite:///{tmp_path}/chat.db"
@@ -240,8 +244,9 @@ async def test_a_key_is_exchanged_without_anybody_noticing(tmp_path):
 
 
 @pytest.mark.postgres
+@pytest.mark.abuse("A13", "A14", "A29")
 async def test_what_ends_on_one_process_ends_on_all(postgres_url, tmp_path):
-    """[A13, A14, A29]: of the requests that are sent a second after the answer, none gets in; no log has a secret."""
+    """Of the requests that are sent a second after the answer, none gets in; no log has a secret."""
     names = {"DATABASE_URL": postgres_url, "SECRET_KEY": KEY, "LOG_LEVEL": "DEBUG"}
     logs = [tmp_path / "one.log", tmp_path / "two.log"]
     secrets = [PASSWORD]

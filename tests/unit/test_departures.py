@@ -1,4 +1,4 @@
-"""The end of an account. Ids in brackets are those of the abuse cases."""
+"""The end of an account."""
 
 import asyncio
 from collections.abc import Callable
@@ -46,8 +46,8 @@ async def finish(world: World, later: float = 61.0) -> int:
     return done
 
 
+@pytest.mark.abuse("A13")
 async def test_an_ended_account_cannot_be_used(world: World):
-    """[A13]."""
     ann = await world.person("ann")
     begun = [await world.container.log_in()(login="ann", password=PASSWORD) for _ in range(2)]
     for one in begun:
@@ -121,8 +121,8 @@ async def test_a_member_leaves_and_the_log_says_so(world: World):
     assert (await world.log(room))[-1] == "member.left"
 
 
+@pytest.mark.abuse("A45")
 async def test_a_room_passes_to_its_longest_standing_member(world: World):
-    """[A45]."""
     ann, ben, cid = [await world.person(name) for name in ("ann", "ben", "cid")]
     room = await world.room(ann, mode="off", private=True)
     for name in ("ben", "cid"):
@@ -139,8 +139,9 @@ async def test_a_room_passes_to_its_longest_standing_member(world: World):
     await world.container.delete_room()(actor=cid, room_id=room.id)
 
 
+@pytest.mark.abuse("A45")
 async def test_a_room_without_other_members_ends(world: World):
-    """[A45]; also where those who wrote in it have left, were removed, or ended their own accounts."""
+    """Also where those who wrote in it have left, were removed, or ended their own accounts."""
     ann, ben, cid, dan = [await world.person(name) for name in ("ann", "ben", "cid", "dan")]
     room = await world.room(ann, mode="off")
     message = (await world.say(ann, room, "a secret")).message
@@ -156,8 +157,9 @@ async def test_a_room_without_other_members_ends(world: World):
     assert (await world.message(message.id)).content == ""
 
 
+@pytest.mark.abuse("A45")
 async def test_running_replies_of_the_person_stop_in_every_room(new_world: NewWorld):
-    """[A45]: with the text so far, and without another request to the model; those of others go on."""
+    """With the text so far, and without another request to the model; those of others go on."""
     gate, other_gate = Gate(), Gate()
     world = new_world([Text("So far"), gate, *answer(" and on")], [Text("Ben's"), other_gate, *answer(" answer")])
     ann, ben = await world.person("ann"), await world.person("ben")

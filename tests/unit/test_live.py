@@ -214,8 +214,9 @@ async def test_while_the_storage_is_away_nothing_is_shown_and_nothing_is_lost(he
         assert await viewer.sees(1) == [1]
 
 
+@pytest.mark.abuse("A37")
 async def test_nothing_after_a_removal_is_shown_to_who_was_removed(held):
-    """Abuse case A37: what is posted right after the removal was acknowledged."""
+    """What is posted right after the removal was acknowledged."""
     ann, ben, cat = [await held.person(name) for name in ("ann", "ben", "cat")]
     room = await held.room(ann, private=True)
     add, remove = held.container.add_member(), held.container.remove_member()

@@ -1,4 +1,4 @@
-"""Going on with sessions, ending them, and tickets. Ids in brackets are those of the abuse cases."""
+"""Going on with sessions, ending them, and tickets."""
 
 import asyncio
 import logging
@@ -92,8 +92,9 @@ async def test_the_actor_knows_the_session_it_acts_in(world: World):
     assert await actor_of(world, begun) == Actor(user_id=begun.user.id, username="ann", session_id=begun.session.id)
 
 
+@pytest.mark.abuse("A18")
 async def test_each_log_in_begins_a_new_session(world: World):
-    """[A18]: nothing that was known before the log-in is part of what comes out of it."""
+    """Nothing that was known before the log-in is part of what comes out of it."""
     first, second = await ann_logs_in(world), await log_in(world)
     assert first.session.id != second.session.id
     assert len({first.token.text, second.token.text, first.refresh_token, second.refresh_token}) == 4
@@ -159,10 +160,10 @@ async def test_of_many_that_refresh_at_once_one_wins_and_the_others_raced(world:
     assert sorted(type(one).__name__ for one in found) == ["LoggedIn"] + ["RefreshRaced"] * 7
 
 
+@pytest.mark.abuse("A15")
 async def test_a_token_that_comes_again_later_ends_the_whole_session(
     world: World, clock: TimeOfDay, caplog: pytest.LogCaptureFixture
 ):
-    """[A15]."""
     begun, other = await ann_logs_in(world), await log_in(world)
     second = await refresh(world, begun.refresh_token)
     third = await refresh(world, second.refresh_token)
@@ -181,8 +182,8 @@ async def test_a_token_that_comes_again_later_ends_the_whole_session(
         assert digest(one.refresh_token).hex() not in repr(record.__dict__)
 
 
+@pytest.mark.abuse("A17")
 async def test_a_session_that_is_not_used_for_14_days_is_over(world: World, clock: TimeOfDay):
-    """[A17]."""
     begun = await ann_logs_in(world)
     clock.let_pass(14 * DAY - 1)
     gone_on = await refresh(world, begun.refresh_token)
@@ -191,8 +192,9 @@ async def test_a_session_that_is_not_used_for_14_days_is_over(world: World, cloc
     assert not await can_go_on(world, gone_on.refresh_token)
 
 
+@pytest.mark.abuse("A17")
 async def test_no_session_lasts_longer_than_30_days(world: World, clock: TimeOfDay):
-    """[A17]: however often it is refreshed; and its access tokens end with it."""
+    """However often it is refreshed; and its access tokens end with it."""
     begun = await ann_logs_in(world)
     for _ in range(29):
         clock.let_pass(DAY)
@@ -218,8 +220,9 @@ async def test_what_was_never_issued_is_no_refresh_token(world: World, refresh_t
     assert not await can_go_on(world, refresh_token)
 
 
+@pytest.mark.abuse("A10")
 async def test_no_secret_passes_for_one_of_another_kind(world: World):
-    """[A10]: access token, refresh token and ticket, each in the place of each; only its own takes it."""
+    """Access token, refresh token and ticket, each in the place of each; only its own takes it."""
     begun = await ann_logs_in(world)
     actor = await actor_of(world, begun)
     takers: dict[str, Any] = {
@@ -245,8 +248,9 @@ async def test_no_secret_passes_for_one_of_another_kind(world: World):
 # --- the end ---
 
 
+@pytest.mark.abuse("A14")
 async def test_after_a_log_out_nothing_of_the_session_is_left(world: World):
-    """[A14]; on this process at once."""
+    """On this process at once."""
     begun, other = await ann_logs_in(world), await log_in(world)
     actor = await actor_of(world, begun)
     ticket = await world.container.issue_ticket()(actor=actor)
@@ -261,8 +265,9 @@ async def test_after_a_log_out_nothing_of_the_session_is_left(world: World):
     await world.container.log_out()(actor=actor)
 
 
+@pytest.mark.abuse("A14")
 async def test_on_another_process_a_log_out_holds_within_a_second(world: World):
-    """[A14]; counted from the moment when that process asked, and not from when it was answered."""
+    """Counted from the moment when that process asked, and not from when it was answered."""
     begun = await ann_logs_in(world)
     clock = Seconds()
     elsewhere = Authenticate(uow=world.uow, tokens=world.container.tokens(), recent=RecentSessions(monotonic=clock))
@@ -366,8 +371,8 @@ async def change(world: World, actor: Actor, current: str = PASSWORD, new: str =
     await world.container.change_password()(actor=actor, current_password=current, new_password=new)
 
 
+@pytest.mark.abuse("A14")
 async def test_a_new_password_ends_all_other_sessions(world: World):
-    """[A14]."""
     here, there = await ann_logs_in(world), await log_in(world)
     await actor_of(world, there)
     await change(world, await actor_of(world, here))

@@ -18,7 +18,16 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: The largest integer that every reader of JSON takes exactly (RFC 8259, section 6).
 SEQ_MAX = 2**53 - 1
 
-PageLimit = Annotated[int, QueryParameter(ge=1, le=200, required=False, description="How many at the most.")]
+PAGE_MAX = 200
+#: Text, as the places below: the framework would take ``1e2`` for a hundred. ``limit_of`` reads it.
+PageLimit = Annotated[
+    str,
+    QueryParameter(
+        required=False,
+        description="How many at the most.",
+        schema_extra={"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": 50},
+    ),
+]
 _PLACE = {"type": "integer", "minimum": 0, "maximum": SEQ_MAX}
 #: Text, since the framework would take ``null`` for what was left out. ``place_of`` reads it.
 Seq = Annotated[
@@ -42,6 +51,13 @@ def _uuid(text: str) -> UUID:
 
 def room_of(text: str) -> RoomId:
     return RoomId(_uuid(text))
+
+
+def limit_of(text: str) -> int:
+    """How many are asked for. Raises ``Invalid``."""
+    if not re.fullmatch(r"[0-9]{1,3}", text, re.ASCII) or not 1 <= int(text) <= PAGE_MAX:
+        raise Invalid.at("limit", f"must be an integer from 1 to {PAGE_MAX}")
+    return int(text)
 
 
 def place_of(name: str, text: str | None) -> int | None:

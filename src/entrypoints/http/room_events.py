@@ -20,7 +20,18 @@ from entrypoints.http.event_stream import COMMENT, HEARTBEAT, EventStream, life
 from entrypoints.http.injection import Use
 from entrypoints.http.live_forms import as_sse
 from entrypoints.http.openapi import SECURED, refusals
-from entrypoints.http.parameters import SEQ_MAX, Accept, After, Id, LastSeq, PageLimit, place_of, room_of, wants_events
+from entrypoints.http.parameters import (
+    SEQ_MAX,
+    Accept,
+    After,
+    Id,
+    LastSeq,
+    PageLimit,
+    limit_of,
+    place_of,
+    room_of,
+    wants_events,
+)
 from entrypoints.http.schemas import RoomEventOut, RoomEventsOut
 from entrypoints.open_streams import OpenStreams
 
@@ -68,14 +79,14 @@ async def room_events(
     read_log: Use[ReadLog],
     open_streams: Use[OpenStreams[UserId]],
     after: After = None,
-    limit: PageLimit = 50,
+    limit: PageLimit = "50",
     accept: Accept = None,
     last_event_id: LastSeq = None,
 ) -> Response[RoomEventsOut]:
     room = room_of(room_id)
     cursor = _cursor(last_event_id, place_of("after", after))
     if not wants_events(accept):
-        page = await read_log(actor=actor, room_id=room, after=cursor or 0, limit=limit)
+        page = await read_log(actor=actor, room_id=room, after=cursor or 0, limit=limit_of(limit))
         return Response(
             RoomEventsOut(
                 events=[RoomEventOut.of(event) for event in page.events],

@@ -28,6 +28,7 @@ from entrypoints.http.parameters import (
     Id,
     PageLimit,
     Seq,
+    limit_of,
     message_of,
     place_of,
     read_cursor,
@@ -63,11 +64,11 @@ async def create_room(data: JSONBody[CreateRoomIn], actor: Use[Actor], create_ro
 async def list_rooms(
     actor: Use[Actor],
     list_rooms: Use[ListRooms],
-    limit: PageLimit = 50,
+    limit: PageLimit = "50",
     cursor: Cursor = None,
 ) -> RoomsOut:
     """The rooms that the caller may see, latest activity first."""
-    page = await list_rooms(actor=actor, limit=limit, after=read_cursor(cursor))
+    page = await list_rooms(actor=actor, limit=limit_of(limit), after=read_cursor(cursor))
     return RoomsOut(
         rooms=[RoomOut.of(room) for room in page.rooms],
         count=page.total,
@@ -133,7 +134,7 @@ async def list_messages(
     room_id: Id,
     actor: Use[Actor],
     list_messages: Use[ListMessages],
-    limit: PageLimit = 50,
+    limit: PageLimit = "50",
     before: Seq = None,
     after: Seq = None,
     around: Seq = None,
@@ -142,7 +143,7 @@ async def list_messages(
     page = await list_messages(
         actor=actor,
         room_id=room_of(room_id),
-        limit=limit,
+        limit=limit_of(limit),
         before=place_of("before", before),
         after=place_of("after", after),
         around=place_of("around", around),
