@@ -13,7 +13,7 @@ DEV     := $(VENV)/.dev
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --progress-bar off --no-input
 # uv writes hashes and no address, so the lock holds whichever index or mirror pip is told to use.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python $(BIN)/python --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-annotate --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
+	--no-emit-index-url --no-annotate --no-strip-extras --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
 .PHONY: help run setup test faults check format lock clean
