@@ -157,6 +157,8 @@ async def test_every_answer_carries_its_safe_headers():
             told = {name: answer.headers[name.decode()].encode() for name in HEADERS}
             policy = told.pop(b"content-security-policy")
             assert b"default-src 'none'" in policy, answer.request.url
+            # Neither falls back on the default.
+            assert b"base-uri 'none'" in policy
             assert b"frame-ancestors 'none'" in policy
             kept = told.pop(b"cache-control")
             assert kept == b"no-store" or "assets" in str(answer.request.url) or answer.request.url.path == "/app"

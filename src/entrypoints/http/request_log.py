@@ -25,7 +25,7 @@ _ACCEPTED = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 #: (RFC 6797, section 8.1), so that it does no harm there.
 HEADERS = {
     b"cache-control": b"no-store",
-    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"content-security-policy": b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     b"referrer-policy": b"no-referrer",
     b"strict-transport-security": b"max-age=31536000",
     b"x-content-type-options": b"nosniff",
