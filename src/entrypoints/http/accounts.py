@@ -10,7 +10,7 @@ from chat_core.use_cases.accounts import ChangePassword, LogIn, SignUp
 from chat_core.use_cases.authentication import Authenticate
 from chat_core.use_cases.departures import EndAccount
 from chat_core.use_cases.sessions import EndSession, IssueTicket, ListSessions, LogOut, Refresh
-from entrypoints.http.auth import anybody, signed_in
+from entrypoints.http.auth import anybody, signed_in, turned_out_to_be
 from entrypoints.http.injection import Use
 from entrypoints.http.openapi import SECURED, refusals
 from entrypoints.http.parameters import Id, session_of
@@ -43,18 +43,22 @@ async def log_in(
 ) -> LoggedInOut:
     """Begin a session, by username or e-mail."""
     agent = request.headers.get("user-agent")
-    return LoggedInOut.of(await log_in(login=data.username, password=data.password, user_agent=agent, peer=peer))
+    begun = await log_in(login=data.username, password=data.password, user_agent=agent, peer=peer)
+    turned_out_to_be(request, begun.user)
+    return LoggedInOut.of(begun)
 
 
 @post("/refresh", status_code=200, guards=[anybody], responses=refusals(401, 409), summary="Go on with a session")
-async def refresh(data: JSONBody[RefreshIn], refresh: Use[Refresh]) -> LoggedInOut:
+async def refresh(data: JSONBody[RefreshIn], request: Request[Any, Any, Any], refresh: Use[Refresh]) -> LoggedInOut:
     """A new access token, and a new refresh token in the place of the one that is given, which is spent by this.
 
     Used again within 10 seconds, a spent token is refused with 409 `refresh-raced`, and nothing changes: another
     request of the same client has the new one. Used again later it is taken for stolen, and the whole session ends. A
     session that is not refreshed for 14 days ends, and every one 30 days after its log-in.
     """
-    return LoggedInOut.of(await refresh(refresh_token=data.refresh_token))
+    gone_on = await refresh(refresh_token=data.refresh_token)
+    turned_out_to_be(request, gone_on.user)
+    return LoggedInOut.of(gone_on)
 
 
 @get("/me", guards=[signed_in], security=SECURED, summary="Who am I")

@@ -129,7 +129,7 @@ def create_app(container: Container) -> RequestLog:
         origins=frozenset(settings.cors_origins),
         limited=settings.rate_limits == "on",
     )
-    return RequestLog(sockets.before(Methods(app)))
+    return RequestLog(sockets.before(Methods(app)), who)
 
 
 def _cors(origins: tuple[str, ...]) -> CORSConfig | None:

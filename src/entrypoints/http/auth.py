@@ -7,7 +7,7 @@ from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from chat_core.domain.user import Actor
+from chat_core.domain.user import Actor, User
 from chat_core.errors import NotAuthenticated
 from chat_core.use_cases.authentication import Authenticate
 from chat_core.use_cases.limits import Limits
@@ -41,6 +41,11 @@ async def anybody(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHa
     """A guard for what needs no token: what one address may ask in all is limited."""
     limits: Limits = connection.app.state.limits
     await limits.requested(connection.app.state.peer_of(connection.scope))
+
+
+def turned_out_to_be(request: Request[Any, Any, Any], user: User) -> None:
+    """Say whose log-in it was, for the request's line in the log."""
+    request.scope["user"] = Actor(user_id=user.id, username=user.username)
 
 
 def peer(request: Request[Any, Any, Any]) -> str:

@@ -83,6 +83,7 @@ class Sockets:
             except NotAuthenticated:
                 await self.limits.requested(peer)
                 raise
+            outcome["user"] = str(actor.user_id)
             await self.limits.requested(actor.user_id)
             wire = Wire(send)
             connection = Connection(actor, as_frame, at_once=wire.now)
