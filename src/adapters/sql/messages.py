@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from adapters.sql.compiled import Row
 from adapters.sql.failures import violated
 from adapters.sql.replies import (
     ATTEMPT_FIELDS,
@@ -121,7 +122,7 @@ def _around() -> sa.Executable:
 _AROUND = _around()
 
 
-def message_of(row: sa.Row[Any]) -> Message:
+def message_of(row: Row) -> Message:
     kind = MessageKind(row.message_type)
     return Message(
         id=row.id,

@@ -9,6 +9,7 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
 from adapters.sql.clock import database_now_ms
+from adapters.sql.compiled import Row
 from adapters.sql.failures import violated
 from adapters.sql.statements import SqlStatements
 from adapters.sql.tables import UNFINISHED, attempts, replies, reply_parts, users
@@ -240,7 +241,7 @@ def _ranges(seqs: Sequence[int]) -> str:
     return ",".join(f"{first}-{last}" for first, last in ranges)
 
 
-def _sources_of(row: sa.Row[Any]) -> Sources | None:
+def _sources_of(row: Row) -> Sources | None:
     if row.sources is None:
         return None
     ends = (text.split("-") for text in row.sources.split(",") if text)
@@ -248,7 +249,7 @@ def _sources_of(row: sa.Row[Any]) -> Sources | None:
     return Sources(seqs=seqs, summary_id=row.summary_id, model=row.model_asked)
 
 
-def reply_of(row: sa.Row[Any]) -> Reply:
+def reply_of(row: Row) -> Reply:
     return Reply(
         id=row.id,
         room_id=row.room_id,
@@ -277,7 +278,7 @@ def reply_of(row: sa.Row[Any]) -> Reply:
     )
 
 
-def attempt_of(row: sa.Row[Any]) -> Attempt:
+def attempt_of(row: Row) -> Attempt:
     return Attempt(
         reply_id=row.reply_id,
         number=row.number,
@@ -444,7 +445,7 @@ class SqlReplies(Replies):
         rows = [
             {"reply_id": reply_id, "epoch": part.epoch, "number": part.offset, "content": part.text} for part in parts
         ]
-        await self._statements.run(_KEEP_PART[self._statements.dialect], rows)
+        await self._statements.run_many(_KEEP_PART[self._statements.dialect], rows)
         return True
 
     async def parts(self, reply_id: ReplyId, after: Place) -> Sequence[Part]:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from adapters.sql import members
+from adapters.sql.compiled import Row
 from adapters.sql.log import RoomLog
 from adapters.sql.members import MEMBER_COLUMNS, membership_of, membership_values
 from adapters.sql.room_list import RoomList, cursor_of
@@ -154,7 +155,7 @@ _ANY_ROOM = sa.select(*_COLUMNS).where(rooms.c.id == sa.bindparam("of_room"))
 _LIST = RoomList(*_COLUMNS)
 
 
-def room_of(row: sa.Row[Any]) -> Room:
+def room_of(row: Row) -> Room:
     return Room(
         id=row.id,
         name=row.name,
@@ -176,7 +177,7 @@ def room_of(row: sa.Row[Any]) -> Room:
     )
 
 
-def door_of(row: sa.Row[Any], room_id: RoomId, user_id: UserId | None) -> Door:
+def door_of(row: Row, room_id: RoomId, user_id: UserId | None) -> Door:
     """Of a room's columns and a membership's, which are null where there is none."""
     membership = None if row.role is None or user_id is None else membership_of(row, room_id, user_id)
     return Door(room=room_of(row), user_id=user_id, membership=membership)

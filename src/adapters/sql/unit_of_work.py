@@ -3,8 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from adapters.sql.engine import Database
 from adapters.sql.messages import SqlMessages
 from adapters.sql.replies import SqlReplies
@@ -63,14 +61,14 @@ class SqlUnitOfWork(UnitOfWork):
         self._database = database
 
     def __call__(self) -> AbstractAsyncContextManager[SqlTransaction]:
-        return self._transaction(self._database.write)
+        return self._transaction(readonly=False)
 
     def read(self) -> AbstractAsyncContextManager[SqlTransaction]:
-        return self._transaction(self._database.read)
+        return self._transaction(readonly=True)
 
     @asynccontextmanager
-    async def _transaction(self, engine: AsyncEngine) -> AsyncIterator[SqlTransaction]:
-        statements = SqlStatements(await self._database.begin(engine))
+    async def _transaction(self, *, readonly: bool) -> AsyncIterator[SqlTransaction]:
+        statements = SqlStatements(await self._database.begin(readonly=readonly))
         try:
             yield SqlTransaction(statements)
         finally:
