@@ -55,7 +55,7 @@ _DOOR = (
     )
     .where(_HERE)
 )
-_ADVANCE = (
+TAKE_PLACE = (
     sa.update(rooms)
     .where(_HERE)
     .values(
@@ -63,8 +63,8 @@ _ADVANCE = (
         message_count=rooms.c.message_count + sa.bindparam("more", type_=sa.BigInteger),
         last_activity_at=sa.bindparam("now", type_=rooms.c.last_activity_at.type),
     )
-    .returning(*_COLUMNS)
 )
+_ADVANCE = TAKE_PLACE.returning(*_COLUMNS)
 # SQLite alone: its transactions hold the only write lock from their beginning, so the statement that takes the place
 # already sees the standing as it is under the lock.
 _ADVANCE_AND_LOOK = _ADVANCE.returning(
@@ -188,12 +188,18 @@ def _changeable(room: Room) -> dict[str, Any]:
         "name": room.name,
         "description": room.description,
         "visibility": room.visibility.value,
-        "ai_mode": room.ai.mode.value,
-        "ai_model": room.ai.model,
-        "ai_system_prompt": room.ai.system_prompt,
-        "ai_temperature": room.ai.temperature,
-        "ai_max_output_tokens": room.ai.max_output_tokens,
-        "ai_busy": room.ai.busy.value,
+        **ai_values(room.ai),
+    }
+
+
+def ai_values(ai: RoomAI) -> dict[str, Any]:
+    return {
+        "ai_mode": ai.mode.value,
+        "ai_model": ai.model,
+        "ai_system_prompt": ai.system_prompt,
+        "ai_temperature": ai.temperature,
+        "ai_max_output_tokens": ai.max_output_tokens,
+        "ai_busy": ai.busy.value,
     }
 
 

@@ -9,9 +9,13 @@ from adapters.sql.replies import SqlReplies
 from adapters.sql.rooms import SqlRooms
 from adapters.sql.sessions import SqlSessions
 from adapters.sql.statements import SqlStatements
+from adapters.sql.steps import SqlSteps
 from adapters.sql.summaries import SqlSummaries
 from adapters.sql.users import SqlUsers
-from chat_core.ports.storage import Transaction, UnitOfWork
+from chat_core.domain.ids import ReplyId
+from chat_core.domain.message import Message
+from chat_core.domain.reply import Attempt, Reply
+from chat_core.ports.storage import Accepted, Answered, Offer, Transaction, UnitOfWork
 
 
 class SqlTransaction(Transaction):
@@ -25,6 +29,7 @@ class SqlTransaction(Transaction):
         self._replies = SqlReplies(statements)
         self._messages = SqlMessages(statements, self._replies, self._summaries)
         self._sessions = SqlSessions(statements)
+        self._steps = SqlSteps(statements, rooms=self._rooms, messages=self._messages, replies=self._replies)
 
     @property
     def users(self) -> SqlUsers:
@@ -49,6 +54,17 @@ class SqlTransaction(Transaction):
     @property
     def sessions(self) -> SqlSessions:
         return self._sessions
+
+    async def accept(self, offer: Offer) -> Accepted | None:
+        return await self._steps.accept(offer)
+
+    async def answer(self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None) -> int | None:
+        if self._statements.dialect != "postgresql":
+            return await super().answer(message, fingerprint, reply, attempt)
+        return await self._steps.answer(message, fingerprint, reply, attempt)
+
+    async def answered(self, reply_id: ReplyId) -> Answered | None:
+        return await self._steps.answered(reply_id)
 
     async def commit(self) -> None:
         await self._statements.commit()
