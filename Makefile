@@ -16,7 +16,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python $(BIN)/python --py
 	--no-emit-index-url --no-annotate --no-strip-extras --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test faults check format lock clean
+.PHONY: help run setup test faults bench check format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +31,9 @@ test: $(DEV) ## run the tests (ARGS="tests/unit -x" for some of them)
 
 faults: $(DEV) ## break everything that can break, and print the table (ARGS="--only F01,F14 --seeds 1")
 	@$(BIN)/python -m tests.faults $(ARGS)
+
+bench: $(DEV) ## measure the speed against floors, and print the table (ARGS="--quick" in under two minutes)
+	@$(BIN)/python -m bench $(ARGS)
 
 check: $(DEV) ## formatting, lint, the rings, and types
 	$(BIN)/ruff format --check .

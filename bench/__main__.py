@@ -1,0 +1,75 @@
+"""``python -m bench``: measures the service against floors on this machine, and prints the table.
+
+See bench/README.md for how each line is measured.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from bench import sends
+from bench.load import tool
+from bench.plan import FULL, QUICK, Size
+from bench.stage import POSTGRES, Stage, stage
+from bench.table import Row, head, line, missing
+from tests.faults.servers import Missing
+
+Group = Callable[[Stage, Size, list[str]], Awaitable[list[Row]]]
+#: What measures which lines, in the order of the table.
+GROUPS: list[tuple[Group, list[str]]] = [
+    (sends.sends, list(sends.NAMES)),
+]
+
+
+def chosen(only: str) -> list[tuple[Group, list[str]]]:
+    """The lines whose names begin with one of these words, and what measures them."""
+    words = tuple(word for word in only.split(",") if word)
+    found = [(group, [name for name in names if not words or name.startswith(words)]) for group, names in GROUPS]
+    return [(group, names) for group, names in found if names]
+
+
+async def measured(stage: Stage, size: Size, group: Group, names: list[str]) -> list[Row]:
+    """One that fails says why, and the others are measured."""
+    try:
+        return await group(stage, size, names)
+    except (Missing, OSError, AssertionError, TimeoutError) as error:
+        return [missing(name, "", f"{type(error).__name__}: {error}") for name in names]
+
+
+async def run(groups: list[tuple[Group, list[str]]], size: Size) -> list[Row]:
+    rows: list[Row] = []
+    print(f"load by {tool()}; PostgreSQL with {', '.join(f'{key}={value}' for key, value in POSTGRES.items())}")
+    print(f"{size.rounds} rounds of {size.seconds:g} s in turn with the floor; medians\n\n{head()}", flush=True)
+    async with stage() as here:
+        for group, names in groups:
+            for row in await measured(here, size, group, names):
+                rows.append(row)
+                print(line(row), flush=True)
+    return rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="in under two minutes, and less exactly")
+    parser.add_argument("--only", default="", metavar="LINE[,LINE]", help="lines whose names begin so")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument("--list", action="store_true", help="the names of the lines")
+    given = parser.parse_args()
+    groups = chosen(given.only)
+    if given.list or not groups:
+        print("\n".join(name for _, names in GROUPS for name in names))
+        return 0 if given.list else 2
+    began = time.monotonic()
+    rows = asyncio.run(run(groups, QUICK if given.quick else FULL))
+    print(f"\n{time.monotonic() - began:.0f} s in all")
+    if given.json:
+        given.json.write_text(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
