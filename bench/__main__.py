@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bench import sends
+from bench import chunk, live, pages, prompts, relay, sends, start
 from bench.load import tool
 from bench.plan import FULL, QUICK, Size
 from bench.stage import POSTGRES, Stage, stage
@@ -22,6 +22,18 @@ Group = Callable[[Stage, Size, list[str]], Awaitable[list[Row]]]
 #: What measures which lines, in the order of the table.
 GROUPS: list[tuple[Group, list[str]]] = [
     (sends.sends, list(sends.NAMES)),
+    (sends.database_alone, ["send-pgbench"]),
+    (pages.me, ["me", "tool"]),
+    (pages.log_in, ["log-in"]),
+    (pages.history, ["history-small", "history-large", "history-growth"]),
+    (pages.rooms, ["rooms", "rooms-statements"]),
+    (relay.first_token, list(relay.FIRST_NAMES)),
+    *((relay.relay, [name]) for name in relay.RELAY_NAMES),
+    (live.fan_out, ["fan-out"]),
+    (live.idle, ["idle-ws", "idle-sse"]),
+    (start.start, ["start-sqlite", "start-postgres"]),
+    (prompts.prompts, ["prompt-sqlite", "prompt-postgres"]),
+    (chunk.chunks, list(chunk.NAMES)),
 ]
 
 
@@ -46,9 +58,9 @@ async def run(groups: list[tuple[Group, list[str]]], size: Size) -> list[Row]:
     print(f"{size.rounds} rounds of {size.seconds:g} s in turn with the floor; medians\n\n{head()}", flush=True)
     async with stage() as here:
         for group, names in groups:
-            for row in await measured(here, size, group, names):
-                rows.append(row)
-                print(line(row), flush=True)
+            found = await measured(here, size, group, names)
+            rows += found
+            print("\n".join(line(row) for row in found), flush=True)
     return rows
 
 

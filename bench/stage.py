@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
 from bench.load import ROOT
+from bench.plan import MODELS
 from tests.e2e.service import Person
 from tests.faults.polling import until
 from tests.faults.processes import Process
@@ -69,7 +71,7 @@ class Stage:
             await self._postgres.start()
         return self._postgres
 
-    async def connection(self, url: str) -> "asyncpg.Connection[asyncpg.Record]":
+    async def connection(self, url: str) -> Any:
         """To a PostgreSQL database, until the end of the run."""
         connection = await asyncpg.connect(url)
         self._stack.push_async_callback(connection.close)
@@ -93,27 +95,36 @@ class Stage:
 
     async def serve(self, name: str, command: list[str], environ: Mapping[str, str]) -> Floor:
         """Start a command, whose last argument is to be a port, and wait until it listens there."""
-        port = free_port()
-        env = environment({"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", **environ})
-        process = Process(name, [*command, str(port)], self.directory / f"{name}.log", env)
-        process.start()
-        self._stack.callback(process.kill)
+        served = self._unstarted(name, command, environ)
+        served.process.start()
+        self._stack.callback(served.process.kill)
 
         async def listens() -> bool:
-            assert process.running, process.tail()
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            assert served.process.running, served.process.tail()
+            _, writer = await asyncio.open_connection("127.0.0.1", served.port)
             writer.close()
             return True
 
         await until(listens, 20, f"{name} is there")
-        return Floor(port, process)
+        return served
 
-    async def floor(self, name: str, **environ: str) -> Floor:
-        """``bench.floors.NAME`` under the server that the service has."""
-        if name not in self._floors:
-            command = [sys.executable, "-m", "bench.floors.asgi", name]
-            self._floors[name] = await self.serve(f"floor-{name}", command, environ)
+    def _unstarted(self, name: str, command: list[str], environ: Mapping[str, str]) -> Floor:
+        port = free_port()
+        env = environment({"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", **environ})
+        return Floor(port, Process(name, [*command, str(port)], self.directory / f"{name}.log", env))
+
+    async def floor(self, name: str, *, fresh: bool = False, **environ: str) -> Floor:
+        """``bench.floors.NAME`` under the server that the service has; the one that the lines share, or a new one."""
+        if fresh or name not in self._floors:
+            found = await self.serve(f"floor-{name}", _floor_command(name), environ)
+            if fresh:
+                return found
+            self._floors[name] = found
         return self._floors[name]
+
+    def unstarted(self, name: str) -> Floor:
+        """A floor that is yet to be started, and is its caller's to end."""
+        return self._unstarted(f"floor-{name}", _floor_command(name), {})
 
     async def settings(self, kind: str) -> dict[str, str]:
         """Of a service on a database of its own, as in production; without limits to what one person asks for."""
@@ -128,7 +139,9 @@ class Stage:
             "SECRET_KEY": "a-key-of-benchmarks-0123456789-0123456789",
             "DEBUG": "false",
             "RATE_LIMITS": "off",
+            "ACCESS_TOKEN_EXPIRE_MINUTES": "600",  # the one token is good for the whole run
             "LLM": "gemini:stub",
+            "LLM_OFFERED": ",".join(f"gemini:{model}" for model in MODELS),
             "GEMINI_API_KEY": "a-key-of-no-worth",
             "GEMINI_BASE_URL": await self.stub_url(),
             "CHAT_TEST_BUILD": "0",
@@ -152,6 +165,10 @@ class Stage:
         if kind not in self._services:
             self._services[kind] = await self.start(kind)
         return self._services[kind]
+
+
+def _floor_command(name: str) -> list[str]:
+    return [sys.executable, "-m", "bench.floors.asgi", name]
 
 
 @asynccontextmanager

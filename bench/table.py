@@ -60,7 +60,7 @@ def rates(name: str, what: str, ours: Load, floor: Load, least: float | None = N
         ours=ours.rate,
         floor=floor.rate,
         ratio=ratio,
-        target="" if least is None else f">= {least:g}",
+        target="" if least is None else f">= {least:.2g}",
         met=None if least is None else ratio >= least,
         cpu_ms=ours.cpu_ms,
         floor_cpu_ms=floor.cpu_ms,
@@ -90,7 +90,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (row.name, row.what, *figures, *cpu, row.note)
 
 
-_WIDTHS = (19, 44, 12, 12, 7, 10, 4, 8, 8, 0)
+_WIDTHS = (20, 58, 11, 11, 6, 9, 3, 7, 7, 0)
 _LEFT = (0, 1, 9)
 
 
