@@ -6,6 +6,7 @@ See bench/README.md for how each line is measured.
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -16,7 +17,6 @@ from bench.load import tool
 from bench.plan import FULL, QUICK, Size
 from bench.stage import POSTGRES, Stage, stage
 from bench.table import Row, head, line, missing
-from tests.faults.servers import Missing
 
 Group = Callable[[Stage, Size, list[str]], Awaitable[list[Row]]]
 #: What measures which lines, in the order of the table.
@@ -48,14 +48,22 @@ async def measured(stage: Stage, size: Size, group: Group, names: list[str]) -> 
     """One that fails says why, and the others are measured."""
     try:
         return await group(stage, size, names)
-    except (Missing, OSError, AssertionError, TimeoutError) as error:
+    except Exception as error:  # noqa: BLE001 - said in the table
         return [missing(name, "", f"{type(error).__name__}: {error}") for name in names]
+
+
+def _ends_in_order() -> None:
+    """Told to end, it puts away what it started, as at an interrupt."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 async def run(groups: list[tuple[Group, list[str]]], size: Size) -> list[Row]:
     rows: list[Row] = []
     print(f"load by {tool()}; PostgreSQL with {', '.join(f'{key}={value}' for key, value in POSTGRES.items())}")
     print(f"{size.rounds} rounds of {size.seconds:g} s in turn with the floor; medians\n\n{head()}", flush=True)
+    _ends_in_order()
     async with stage() as here:
         for group, names in groups:
             found = await measured(here, size, group, names)

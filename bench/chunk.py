@@ -178,12 +178,10 @@ async def chunks(stage: Stage, size: Size, names: list[str]) -> list[Row]:
     url = f"http://127.0.0.1:{server.port}"
     rows = []
     for name in names:
+        what = f"CPU for a streamed chunk, {name.removeprefix('chunk-')}"
         if size.quick and name == "chunk-gemini-sdk":
-            rows.append(
-                missing(name, "CPU for a streamed chunk, gemini-sdk", "loading Google's library takes too long")
-            )
+            rows.append(missing(name, what, "loading Google's library takes too long for this"))
             continue
-        count = 500 if size.quick else 2000
         floor, ours = [await _cost(each, url, 2 if size.quick else 5) for each in (NAMES[name], name)]
         rows.append(
             Row(
