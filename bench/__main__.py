@@ -84,7 +84,10 @@ def main() -> int:
         print("\n".join(name for _, names in GROUPS for name in names))
         return 0 if given.list else 2
     began = time.monotonic()
-    rows = asyncio.run(run(groups, QUICK if given.quick else FULL))
+    try:
+        rows = asyncio.run(run(groups, QUICK if given.quick else FULL))
+    except asyncio.CancelledError:
+        return 143
     print(f"\n{time.monotonic() - began:.0f} s in all")
     if given.json:
         given.json.write_text(json.dumps([row.as_json() for row in rows], indent=1) + "\n")

@@ -18,9 +18,11 @@ _SCRIPT = Path(__file__).with_name("wrk.lua")
 
 @dataclass(frozen=True)
 class Load:
-    """What a load met: answers a second, times in milliseconds, and what one answer cost the server's processes."""
+    """What a load met: good answers a second, the share of all that were not good, times in milliseconds, and what one
+    answer cost the server's processes."""
 
     rate: float
+    refused: float
     median_ms: float
     late_ms: float
     cpu_ms: float
@@ -56,19 +58,22 @@ def request(method: str, path: str, token: str = "", body: Any = None) -> str:
 
 
 async def load(port: int, requests: Sequence[str], clients: int, seconds: float, pids: Sequence[int] = ()) -> Load:
-    """Put these requests to a server in turn, by so many clients with one at a time. Every answer has to be a 2xx."""
+    """Put these requests to a server in turn, by so many clients with one at a time.
+
+    An answer is good where it is a 2xx. Raises ``AssertionError`` where a tenth of them are not.
+    """
     with tempfile.NamedTemporaryFile("w", prefix="bench-load-") as file:
         file.write("\0".join(requests))
         file.flush()
         before = cpu_seconds(pids)
         found = await _run(*_command(port, file.name, clients, seconds))
         spent = cpu_seconds(pids) - before
-    assert found["answers"], found
-    assert not found["bad"], found
+    assert found["answers"] > 10 * found["bad"], f"{found['bad']} of {found['answers']} answers were no 2xx"
     # wrk drops what runs at its end; ours lets it finish. On average half of each was done.
     answers = found["answers"] + (clients / 2 if wrk() else 0)
     return Load(
-        rate=answers / found["seconds"],
+        rate=(answers - found["bad"]) / found["seconds"],
+        refused=found["bad"] / found["answers"],
         median_ms=found["median_ms"],
         late_ms=found["late_ms"],
         cpu_ms=spent * 1000 / answers,

@@ -45,7 +45,7 @@ def median_of(loads: list[Load]) -> Load:
     return Load(
         **{
             field: statistics.median(getattr(load, field) for load in loads)
-            for field in ("rate", "median_ms", "late_ms", "cpu_ms")
+            for field in ("rate", "refused", "median_ms", "late_ms", "cpu_ms")
         }
     )
 
@@ -61,10 +61,11 @@ def rates(name: str, what: str, ours: Load, floor: Load, least: float | None = N
         floor=floor.rate,
         ratio=ratio,
         target="" if least is None else f">= {least:.2g}",
-        met=None if least is None else ratio >= least,
+        met=None if least is None else ratio >= least and not ours.refused,
         cpu_ms=ours.cpu_ms,
         floor_cpu_ms=floor.cpu_ms,
-        note=note or f"median {ours.median_ms:.1f} ms, 99th {ours.late_ms:.1f}",
+        note=(note or f"median {ours.median_ms:.1f} ms, 99th {ours.late_ms:.1f}")
+        + (f"; {ours.refused:.1%} refused" if ours.refused else ""),
     )
 
 
