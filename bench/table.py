@@ -41,13 +41,10 @@ async def in_turn(things: Mapping[str, Callable[[], Awaitable[T]]], rounds: int)
 
 
 def median_of(loads: list[Load]) -> Load:
-    """The median of each of their figures."""
-    return Load(
-        **{
-            field: statistics.median(getattr(load, field) for load in loads)
-            for field in ("rate", "refused", "median_ms", "late_ms", "cpu_ms")
-        }
-    )
+    """The median of each of their figures, and the most that was refused."""
+    fields = ("rate", "median_ms", "late_ms", "cpu_ms")
+    medians = {field: statistics.median(getattr(load, field) for load in loads) for field in fields}
+    return Load(**medians, refused=max(load.refused for load in loads))
 
 
 def rates(name: str, what: str, ours: Load, floor: Load, least: float | None = None, note: str = "") -> Row:
