@@ -52,7 +52,7 @@ lock: $(DEV) ## write both locks anew; what still fits stays (UPGRADE=1 takes th
 
 clean: ## remove the environment and every cache
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(MADE):
 	@command -v "$(PYTHON)" >/dev/null || { \
