@@ -16,7 +16,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python $(BIN)/python --py
 	--no-emit-index-url --no-annotate --no-strip-extras --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test abuse fuzz faults check format lock clean
+.PHONY: help run setup test abuse fuzz faults bench check format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +38,9 @@ fuzz: $(DEV) ## ask 100,000 generated things (ARGS="--requests 20000 --seed 7")
 faults: $(DEV) ## break everything that can break, and print the table (ARGS="--only F01,F14 --seeds 1")
 	@$(BIN)/python -m tests.faults $(ARGS)
 
+bench: $(DEV) ## measure the speed against floors, and print the table (ARGS="--quick" in under two minutes)
+	@$(BIN)/python -m bench $(ARGS)
+
 check: $(DEV) ## formatting, lint, the rings, and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -55,7 +58,7 @@ lock: $(DEV) ## write both locks anew; what still fits stays (UPGRADE=1 takes th
 
 clean: ## remove the environment and every cache
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(MADE):
 	@command -v "$(PYTHON)" >/dev/null || { \
