@@ -124,4 +124,4 @@ async def send_message(
     return Response(_body(sent, answer), status_code=202 if pending else 200 if sent.replayed else 201, headers=headers)
 
 
-router = Router("/chat", route_handlers=[send_message], guards=[signed_in], security=SECURED, tags=["Chat"])
+router = Router("/chat", route_handlers=[send_message], before_request=signed_in, security=SECURED, tags=["Chat"])
