@@ -95,6 +95,11 @@ def translated(error: Exception) -> StorageUnavailable | None:
     return None
 
 
+def divided_by_zero(error: Exception) -> bool:
+    """How a statement says that it must not be done after all (PostgreSQL)."""
+    return isinstance(error, exc.DBAPIError) and _sqlstate(error) == "22012"
+
+
 def outcome_unknown(error: Exception) -> bool:
     """Whether a commit that failed so may have happened all the same.
 

@@ -30,8 +30,8 @@ class Link(ABC):
         return self._compiler.dialect.name
 
     @abstractmethod
-    async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> list[Row]:
-        """What it finds."""
+    async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any], *, alone: bool = False) -> list[Row]:
+        """What it finds. ``alone``: where it is the first one, it may be a transaction of its own."""
 
     @abstractmethod
     async def run(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> int:
@@ -69,10 +69,11 @@ class PostgresLink(Link):
         self._raw: Any = proxied.driver_connection
         self._begins = not readonly
 
-    async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> list[Row]:
+    async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any], *, alone: bool = False) -> list[Row]:
         compiled = self._compiler(statement, parameters)
         ready = compiled.ready(parameters)
-        await self._begin()
+        if not alone:
+            await self._begin()
         return compiled.rows(await self._said(self._raw.fetch(ready.sql, *ready.parameters), ready.sql))
 
     async def run(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> int:
@@ -115,7 +116,7 @@ class SqliteLink(Link):
         super().__init__(proxied, compiler)
         self._first = first
 
-    async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> list[Row]:
+    async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any], *, alone: bool = False) -> list[Row]:
         compiled = self._compiler(statement, parameters)
         ready = compiled.ready(parameters)
         return compiled.rows(

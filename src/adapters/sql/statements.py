@@ -37,6 +37,10 @@ class SqlStatements:
     async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any] = _NONE) -> Sequence[Row]:
         return await self._meaning(self._link.rows(statement, parameters))
 
+    async def lasting(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> Sequence[Row]:
+        """As ``rows``, of a statement that is a transaction of its own: its success is the commit."""
+        return await self._meaning(self._link.rows(statement, parameters, alone=True), commits=True)
+
     async def row(self, statement: sa.Executable, parameters: Mapping[str, Any] = _NONE) -> Row | None:
         rows = await self.rows(statement, parameters)
         return rows[0] if rows else None
@@ -49,7 +53,7 @@ class SqlStatements:
         """Run it with each of these sets of parameters."""
         await self._meaning(self._link.run_many(statement, parameters))
 
-    async def _meaning(self, running: Awaitable[T]) -> T:
+    async def _meaning(self, running: Awaitable[T], *, commits: bool = False) -> T:
         try:
             return await running
         except exc.IntegrityError:
@@ -57,6 +61,9 @@ class SqlStatements:
             raise
         except Exception as error:
             self.failed = True
+            if commits and outcome_unknown(error):
+                self.lost = True
+                raise OutcomeUnknown from error
             away = translated(error)
             if away is None:
                 raise

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from adapters.sql.compiled import Row
-from adapters.sql.failures import violated
+from adapters.sql.failures import divided_by_zero, violated
 from adapters.sql.messages import MESSAGE_COLUMNS, MESSAGES_NAMED, SqlMessages, message_of, message_values
 from adapters.sql.replies import (
     ATTEMPT_FIELDS,
@@ -77,11 +77,16 @@ def _insert(table: sa.Table, names: Sequence[str], values: Sequence[Any], where:
     return sa.insert(table).from_select(list(names), row, include_defaults=False)
 
 
+def _or_undone(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[Any]:
+    """A column by which the whole statement fails, and so is undone, where this does not hold."""
+    return (sa.literal(1) / sa.case((condition, 1), else_=0)).label("holds")
+
+
 def _accepting(*, reply: bool, attempt: bool) -> sa.Executable:
     """The place, the message, what it asks for, and its context.
 
-    All else is seen as it was before the statement waited for the room's row: ``seen_seq`` tells whether the place is
-    the next one to what was seen. Whoever changes anything in a room takes a place with it.
+    All else is seen as it was before the statement waited for the room's row. Where the place is not the next one to
+    what was seen, somebody has changed something in the room meanwhile, and nothing of it is done.
     """
     before = rooms.alias("before")
     placed = (
@@ -106,7 +111,12 @@ def _accepting(*, reply: bool, attempt: bool) -> sa.Executable:
         .subquery("said")
     )
     return (
-        sa.select(placed.c.place, placed.c.seen_seq, latest_below(_ROOM, placed.c.place).label("the_summary"), *said.c)
+        sa.select(
+            placed.c.place,
+            _or_undone(placed.c.place == placed.c.seen_seq + 1),
+            latest_below(_ROOM, placed.c.place).label("the_summary"),
+            *said.c,
+        )
         .select_from(placed.outerjoin(said, sa.true()))
         .order_by(said.c.seq)
         .add_cte(done)
@@ -133,7 +143,11 @@ def _answering() -> sa.Executable:
     message = _new(messages, "said", _MESSAGE_FIELDS, seq=placed.c.last_seq)
     added = _insert(messages, _MESSAGE_FIELDS, message, placed.join(ended, sa.true()))
     said = added.returning(messages.c.seq).cte("said")
-    return sa.select(said.c.seq).add_cte(closed)
+    return (
+        sa.select(said.c.seq, _or_undone(said.c.seq.is_not(None)))
+        .select_from(placed.outerjoin(said, sa.true()))
+        .add_cte(closed)
+    )
 
 
 _ACCEPT = {kind: _accepting(reply=kind[0], attempt=kind[1]) for kind in ((False, False), (True, False), (True, True))}
@@ -174,38 +188,29 @@ class SqlSteps:
                 parameters |= {f"attempt_{name}": value for name, value in attempt_values(asks.attempt).items()}
         kind = (asks is not None, asks is not None and asks.attempt is not None)
         try:
-            rows = await self._statements.rows(_ACCEPT[kind], parameters)
-        except exc.IntegrityError as error:
-            if violated(error) == "uq_messages_room_id_user_id_m_id":
+            rows = await self._one(_ACCEPT[kind], parameters, alone=offer.alone)
+        except exc.DBAPIError as error:
+            if divided_by_zero(error):
+                raise Contention from error
+            if isinstance(error, exc.IntegrityError) and violated(error) == "uq_messages_room_id_user_id_m_id":
                 raise DuplicateMessage from error
             raise
         if not rows:
             return None
         message = replace(message, seq=rows[0].place)
-        if rows[0].place != rows[0].seen_seq + 1:
-            return await self._looked_at_again(offer, message)
         return Accepted(message=message, context=await self._context(offer, message, rows))
 
-    async def _looked_at_again(self, offer: Offer, message: Message) -> Accepted:
-        """Somebody was in the room meanwhile: only what begins after the lock sees what they changed."""
-        membership = await self._rooms.membership(message.room_id, offer.sender)
-        if membership is None or not membership.active:
-            raise Contention
-        return Accepted(message=message, context=await self._read_context(offer, message))
+    async def _one(self, statement: sa.Executable, parameters: dict[str, Any], *, alone: bool) -> Sequence[Row]:
+        return await (self._statements.lasting if alone else self._statements.rows)(statement, parameters)
 
     async def _context(self, offer: Offer, message: Message, rows: Sequence[Row]) -> Context | None:
         if not offer.context:
             return None
+        said = [*(message_of(row) for row in rows if row.id is not None), message]
         summary_id = rows[0].the_summary
-        return Context(
-            messages=[*(message_of(row) for row in rows if row.id is not None), message],
-            summary=await self._messages.summaries.get(summary_id) if summary_id else None,
-        )
-
-    async def _read_context(self, offer: Offer, message: Message) -> Context | None:
-        if not offer.context:
-            return None
-        return await self._messages.context(message.room_id, message.seq, offer.context)
+        summary = await self._messages.summaries.get(summary_id, alone=offer.alone) if summary_id else None
+        # Where all is lasting already, it may have become void since.
+        return Context(messages=said, summary=summary if summary and summary.text else None)
 
     async def _accept_step_by_step(self, offer: Offer) -> Accepted | None:
         row = await self._statements.row(_TAKE, _place_values(offer))
@@ -213,17 +218,26 @@ class SqlSteps:
             return None
         message = replace(offer.message, seq=row.last_seq)
         await self._messages.add(message, offer.fingerprint, offer.asks)
-        return Accepted(message=message, context=await self._read_context(offer, message))
+        wanted = offer.context
+        context = await self._messages.context(message.room_id, message.seq, wanted) if wanted else None
+        return Accepted(message=message, context=context)
 
-    async def answer(self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None) -> int | None:
+    async def answer(
+        self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None, *, alone: bool
+    ) -> int | None:
         parameters = ending_values(reply)
         parameters |= {"of_room": message.room_id, "more": 1, "now": message.created_at}
         parameters |= {f"said_{name}": value for name, value in message_values(message, fingerprint).items()}
         # There is no request of number 0.
         made = attempt_values(attempt) if attempt is not None else dict.fromkeys(ATTEMPT_FIELDS) | {"number": 0}
         parameters |= {f"attempt_{name}": value for name, value in made.items()}
-        row = await self._statements.row(_ANSWER, parameters)
-        return None if row is None else int(row.seq)
+        try:
+            rows = await self._one(_ANSWER, parameters, alone=alone)
+        except exc.DBAPIError as error:
+            if divided_by_zero(error):
+                return None  # somebody else ended the reply while this waited for the room
+            raise
+        return int(rows[0].seq) if rows else None
 
     async def answered(self, reply_id: ReplyId) -> Answered | None:
         row = await self._statements.row(_ANSWERED, {"of_reply": reply_id})

@@ -134,9 +134,11 @@ class SqlSummaries(Summaries):
     async def ask(self, summary: Summary) -> None:
         await self._statements.run(_ASK[self._statements.dialect], _values(summary))
 
-    async def get(self, summary_id: SummaryId) -> Summary | None:
-        row = await self._statements.row(_GET, {"of_summary": summary_id})
-        return None if row is None else _summary_of(row)
+    async def get(self, summary_id: SummaryId, *, alone: bool = False) -> Summary | None:
+        """``alone``: as a statement of its own, of a transaction that has not begun."""
+        read = self._statements.lasting if alone else self._statements.rows
+        rows = await read(_GET, {"of_summary": summary_id})
+        return _summary_of(rows[0]) if rows else None
 
     async def due(self, limit: int) -> Sequence[SummaryId]:
         return [row.id for row in await self._statements.rows(_DUE, {"at_most": limit})]

@@ -58,10 +58,12 @@ class SqlTransaction(Transaction):
     async def accept(self, offer: Offer) -> Accepted | None:
         return await self._steps.accept(offer)
 
-    async def answer(self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None) -> int | None:
+    async def answer(
+        self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None, *, alone: bool = False
+    ) -> int | None:
         if self._statements.dialect != "postgresql":
             return await super().answer(message, fingerprint, reply, attempt)
-        return await self._steps.answer(message, fingerprint, reply, attempt)
+        return await self._steps.answer(message, fingerprint, reply, attempt, alone=alone)
 
     async def answered(self, reply_id: ReplyId) -> Answered | None:
         return await self._steps.answered(reply_id)

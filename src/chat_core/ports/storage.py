@@ -75,7 +75,8 @@ class Offer:
     """A message that may be stored in one step, with what it asks for. It has no place yet: its ``seq`` is 0.
 
     ``ai`` is what its room's settings are believed to be, on which it depends what the message asks for. ``context``:
-    of how many messages, this one included, the context is wanted; 0 for none.
+    of how many messages, this one included, the context is wanted; 0 for none. ``alone``: nothing else is done in the
+    transaction, so that it may be lasting before it is committed.
     """
 
     message: Message
@@ -84,6 +85,7 @@ class Offer:
     ai: RoomAI
     asks: Asks | None = None
     context: int = 0
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -564,14 +566,16 @@ class Transaction(Protocol):
 
         ``None`` where it has to be done step by step, and then nothing was done: this (room, sender, ``m_id``) is
         stored already, the sender is no active member, the room's settings are others, there is no such room, or the
-        storage knows no such step. Raises ``Contention`` where the sender's standing changed meanwhile,
-        ``DuplicateMessage`` as ``messages.add``.
+        storage knows no such step. Raises ``Contention`` where somebody else was in the room meanwhile,
+        ``DuplicateMessage`` as ``messages.add``, ``OutcomeUnknown`` as ``commit``.
         """
         return None
 
-    async def answer(self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None) -> int | None:
+    async def answer(
+        self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None, *, alone: bool = False
+    ) -> int | None:
         """Store an answer, the end of its reply and that of its last request; the message has no place yet, and the
-        one that it took comes back.
+        one that it took comes back. ``alone`` is as for an ``Offer``.
 
         ``None`` where there is no such room, the reply is final or a later epoch has it: then this transaction can
         only be left.

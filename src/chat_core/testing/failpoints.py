@@ -20,6 +20,7 @@ import os
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 from chat_core.domain.ids import ReplyId
@@ -161,12 +162,15 @@ class _Transaction(PassingTransaction):
         return cast("Replies", self._replies)
 
     async def accept(self, offer: Offer) -> Accepted | None:
-        accepted = await self.inner.accept(offer)
+        # Nothing is lasting before the commit that the points are about.
+        accepted = await self.inner.accept(replace(offer, alone=False))
         if accepted is not None:
             self._noted.append("send")
         return accepted
 
-    async def answer(self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None) -> int | None:
+    async def answer(
+        self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None, *, alone: bool = False
+    ) -> int | None:
         place = await self.inner.answer(message, fingerprint, reply, attempt)
         self._noted.append("end")
         return place

@@ -50,8 +50,10 @@ class PassingTransaction(Transaction):
     async def accept(self, offer: Offer) -> Accepted | None:
         return await self.inner.accept(offer)
 
-    async def answer(self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None) -> int | None:
-        return await self.inner.answer(message, fingerprint, reply, attempt)
+    async def answer(
+        self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None, *, alone: bool = False
+    ) -> int | None:
+        return await self.inner.answer(message, fingerprint, reply, attempt, alone=alone)
 
     async def answered(self, reply_id: ReplyId) -> Answered | None:
         return await self.inner.answered(reply_id)

@@ -48,7 +48,9 @@ class _StepByStep(PassingTransaction):
     async def accept(self, offer: Offer) -> Accepted | None:
         return await Transaction.accept(self, offer)
 
-    async def answer(self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None) -> int | None:
+    async def answer(
+        self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None, *, alone: bool = False
+    ) -> int | None:
         return await Transaction.answer(self, message, fingerprint, reply, attempt)
 
 

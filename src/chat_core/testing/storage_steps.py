@@ -48,12 +48,16 @@ def _with_reply(offer: Offer) -> Offer:
 
 async def _accepted(uow: UnitOfWork, offer: Offer) -> Accepted:
     """Stored in one step; a storage that has no such step need not show how it does it."""
-    async with uow() as tx:
-        accepted = await tx.accept(offer)
-        if accepted is None:
-            pytest.skip("this storage takes one step after the other")
-        await tx.commit()
-    return accepted
+    while True:
+        try:
+            async with uow() as tx:
+                accepted = await tx.accept(offer)
+                if accepted is None:
+                    pytest.skip("this storage takes one step after the other")
+                await tx.commit()
+            return accepted
+        except Contention:
+            continue
 
 
 async def _last_seq(uow: UnitOfWork, room_id: RoomId) -> int:
@@ -79,9 +83,11 @@ def _an_answer(prompt: Message, reply: Reply) -> tuple[Message, Reply]:
     return message, ended
 
 
-async def _answered(uow: UnitOfWork, message: Message, reply: Reply, attempt: Attempt | None = None) -> int | None:
+async def _answered(
+    uow: UnitOfWork, message: Message, reply: Reply, attempt: Attempt | None = None, *, alone: bool = False
+) -> int | None:
     async with uow() as tx:
-        place = await tx.answer(message, fingerprint(message.content), reply, attempt)
+        place = await tx.answer(message, fingerprint(message.content), reply, attempt, alone=alone)
         if place is not None:
             await tx.commit()
     return place
@@ -90,13 +96,16 @@ async def _answered(uow: UnitOfWork, message: Message, reply: Reply, attempt: At
 class StepClauses(Contract):
     """``Transaction.accept``, ``answer`` and ``answered``."""
 
-    async def test_a_message_is_accepted_at_the_next_place_with_what_it_asks_for(self, uow: UnitOfWork) -> None:
+    @pytest.mark.parametrize("alone", [False, True])
+    async def test_a_message_is_accepted_at_the_next_place_with_what_it_asks_for(
+        self, uow: UnitOfWork, alone: bool
+    ) -> None:
         """The message, its claimed reply and the request that it begins with, and the room's count."""
         user = await stored_user(uow)
         room = await stored_room(uow, user, ai=_AI)
         first = await said(uow, room, user)
         offer = _with_reply(_an_offer(room, user, "second", m_id="key"))
-        accepted = await _accepted(uow, offer)
+        accepted = await _accepted(uow, replace(offer, alone=alone))
         assert offer.asks is not None
         assert accepted.message == replace(offer.message, seq=first.seq + 1)
         async with uow.read() as tx:
@@ -121,7 +130,8 @@ class StepClauses(Contract):
             assert await tx.replies.newest_for(plain.message.id) is None
             assert await tx.replies.due(10) == [reply.id]
 
-    async def test_the_context_ends_with_what_was_accepted(self, uow: UnitOfWork) -> None:
+    @pytest.mark.parametrize("alone", [False, True])
+    async def test_the_context_ends_with_what_was_accepted(self, uow: UnitOfWork, alone: bool) -> None:
         """As ``messages.context`` gives it: so many, oldest first, none that is deleted, and the summary."""
         user = await stored_user(uow)
         room = await stored_room(uow, user)
@@ -136,7 +146,7 @@ class StepClauses(Contract):
             assert summary is not None
             assert await tx.summaries.finish(summary.made("what was said"))
             await tx.commit()
-        accepted = await _accepted(uow, replace(_an_offer(room, user), context=4))
+        accepted = await _accepted(uow, replace(_an_offer(room, user), context=4, alone=alone))
         async with uow.read() as tx:
             assert accepted.context is not None
             assert accepted.context == await tx.messages.context(room.id, accepted.message.seq, 4)
@@ -182,7 +192,8 @@ class StepClauses(Contract):
             await tx.accept(_with_reply(_an_offer(room, user)))
         assert (await said(uow, room, user)).seq == 1
 
-    async def test_of_many_offers_with_one_key_one_is_accepted(self, uow: UnitOfWork) -> None:
+    @pytest.mark.parametrize("alone", [False, True])
+    async def test_of_many_offers_with_one_key_one_is_accepted(self, uow: UnitOfWork, alone: bool) -> None:
         """Also when they come at once: the others find it used, or meet ``DuplicateMessage``."""
         user = await stored_user(uow)
         room = await stored_room(uow, user)
@@ -190,7 +201,7 @@ class StepClauses(Contract):
         async def send() -> bool:
             try:
                 async with uow() as tx:
-                    accepted = await tx.accept(_an_offer(room, user, m_id="key"))
+                    accepted = await tx.accept(replace(_an_offer(room, user, m_id="key"), alone=alone))
                     await tx.commit()
             except (DuplicateMessage, Contention):
                 return False
@@ -199,13 +210,14 @@ class StepClauses(Contract):
         assert sum(await asyncio.gather(*(send() for _ in range(8)))) <= 1
         assert await _last_seq(uow, room.id) <= 1
 
-    async def test_places_are_dense_however_many_are_accepted_at_once(self, uow: UnitOfWork) -> None:
+    @pytest.mark.parametrize("alone", [False, True])
+    async def test_places_are_dense_however_many_are_accepted_at_once(self, uow: UnitOfWork, alone: bool) -> None:
         """And each context is of what was said before."""
         user = await stored_user(uow)
         room = await stored_room(uow, user)
 
         async def send() -> None:
-            accepted = await _accepted(uow, replace(_an_offer(room, user), context=100))
+            accepted = await _accepted(uow, replace(_an_offer(room, user), context=100, alone=alone))
             assert accepted.context is not None
             seqs = [message.seq for message in accepted.context.messages]
             assert seqs == list(range(1, accepted.message.seq + 1))
@@ -213,7 +225,8 @@ class StepClauses(Contract):
         await asyncio.gather(*(send() for _ in range(9)))
         assert await _last_seq(uow, room.id) == 9
 
-    async def test_nobody_is_accepted_after_their_removal(self, uow: UnitOfWork) -> None:
+    @pytest.mark.parametrize("alone", [False, True])
+    async def test_nobody_is_accepted_after_their_removal(self, uow: UnitOfWork, alone: bool) -> None:
         """Whoever is removed while the offer waits for the room meets ``Contention``, or is left to the steps."""
         user, ben = await stored_user(uow), await stored_user(uow, "ben")
         room = await stored_room(uow, user)
@@ -223,7 +236,7 @@ class StepClauses(Contract):
 
             async def send() -> Accepted | None:
                 async with uow() as other:
-                    return await other.accept(_an_offer(room, ben))
+                    return await other.accept(replace(_an_offer(room, ben), alone=alone))
 
             sending = asyncio.create_task(send())
             # Time for it to come to the room's row, where it has to wait: it is the same outcome if it does not.
@@ -239,7 +252,8 @@ class StepClauses(Contract):
             pass
         assert await _last_seq(uow, room.id) == 1
 
-    async def test_an_answer_ends_its_reply_and_its_request(self, uow: UnitOfWork) -> None:
+    @pytest.mark.parametrize("alone", [False, True])
+    async def test_an_answer_ends_its_reply_and_its_request(self, uow: UnitOfWork, alone: bool) -> None:
         """The message takes the next place in the same step."""
         prompt = await a_prompt(uow)
         reply = await claimed(uow, await asked(uow, prompt))
@@ -249,7 +263,7 @@ class StepClauses(Contract):
             await tx.commit()
         message, ended = _an_answer(prompt, reply)
         closed = replace(attempt, ended_at=MOMENT, outcome="stop", input_tokens=3, output_tokens=4)
-        assert await _answered(uow, message, ended, closed) == prompt.seq + 1
+        assert await _answered(uow, message, ended, closed, alone=alone) == prompt.seq + 1
         async with uow.read() as tx:
             found = await tx.answered(reply.id)
             assert found is not None
@@ -268,37 +282,41 @@ class StepClauses(Contract):
         reply = await claimed(uow, await asked(uow, prompt))
         assert await _answered(uow, *_an_answer(prompt, reply)) == prompt.seq + 1
 
-    async def test_an_answer_of_an_earlier_epoch_is_none(self, uow: UnitOfWork) -> None:
+    @pytest.mark.parametrize("alone", [False, True])
+    async def test_an_answer_of_an_earlier_epoch_is_none(self, uow: UnitOfWork, alone: bool) -> None:
         """Nothing of it is stored, and no place is taken."""
         prompt = await a_prompt(uow)
         late = await claimed(uow, await asked(uow, prompt), lease=0.0)
         now = await claimed(uow, late)
-        assert await _answered(uow, *_an_answer(prompt, late)) is None
+        assert await _answered(uow, *_an_answer(prompt, late), alone=alone) is None
         assert await _last_seq(uow, prompt.room_id) == prompt.seq
-        assert await _answered(uow, *_an_answer(prompt, now)) == prompt.seq + 1
+        assert await _answered(uow, *_an_answer(prompt, now), alone=alone) == prompt.seq + 1
 
-    async def test_an_answer_to_a_reply_that_is_final_is_none(self, uow: UnitOfWork) -> None:
+    @pytest.mark.parametrize("alone", [False, True])
+    async def test_an_answer_to_a_reply_that_is_final_is_none(self, uow: UnitOfWork, alone: bool) -> None:
         """A final status never changes; there is one answer to a prompt."""
         prompt = await a_prompt(uow)
         reply = await claimed(uow, await asked(uow, prompt))
         await finished(uow, reply, ReplyStatus.CANCELLED)
-        assert await _answered(uow, *_an_answer(prompt, reply)) is None
+        assert await _answered(uow, *_an_answer(prompt, reply), alone=alone) is None
         assert await _last_seq(uow, prompt.room_id) == prompt.seq
 
-    async def test_an_answer_in_a_room_that_was_deleted_is_none(self, uow: UnitOfWork) -> None:
+    @pytest.mark.parametrize("alone", [False, True])
+    async def test_an_answer_in_a_room_that_was_deleted_is_none(self, uow: UnitOfWork, alone: bool) -> None:
         """``None``."""
         prompt = await a_prompt(uow)
         reply = await claimed(uow, await asked(uow, prompt))
         async with uow() as tx:
             await tx.rooms.delete(prompt.room_id, MOMENT)
             await tx.commit()
-        assert await _answered(uow, *_an_answer(prompt, reply)) is None
+        assert await _answered(uow, *_an_answer(prompt, reply), alone=alone) is None
 
-    async def test_of_many_answers_to_one_reply_one_is_stored(self, uow: UnitOfWork) -> None:
+    @pytest.mark.parametrize("alone", [False, True])
+    async def test_of_many_answers_to_one_reply_one_is_stored(self, uow: UnitOfWork, alone: bool) -> None:
         """Also when they come at once."""
         prompt = await a_prompt(uow)
         reply = await claimed(uow, await asked(uow, prompt))
-        places = await asyncio.gather(*(_answered(uow, *_an_answer(prompt, reply)) for _ in range(6)))
+        places = await asyncio.gather(*(_answered(uow, *_an_answer(prompt, reply), alone=alone) for _ in range(6)))
         assert sorted(places, key=str) == [prompt.seq + 1, *[None] * 5]
 
     async def test_a_reply_is_shown_with_its_message_as_that_is_now(self, uow: UnitOfWork) -> None:

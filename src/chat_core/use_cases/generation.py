@@ -327,7 +327,8 @@ class GenerateReply:
         async with self.uow() as tx:
             if message_id is not None:
                 answer = _answer(job, verdict, message_id, at)
-                place = await tx.answer(answer, fingerprint(answer.content), ended, draft.attempt)
+                print_, alone = fingerprint(answer.content), not job.prompt.fold
+                place = await tx.answer(answer, print_, ended, draft.attempt, alone=alone)
                 if place is None:
                     return
                 if job.prompt.fold:

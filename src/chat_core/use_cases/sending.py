@@ -182,11 +182,14 @@ class SendMessage:
             ai=ai,
             asks=asks,
             context=wanted,
+            alone=asks is None or not self.quotas.bounded,
         )
+        # Where it fails, the next try takes the steps.
+        self.known.forget(message.room_id)
         accepted = await tx.accept(offer)
         if accepted is None:
-            self.known.forget(message.room_id)
             return None
+        self.known.put(message.room_id, ai)
         if asks is not None:
             reserved = asks.reply.reserved_tokens
             await self.quotas.check(tx, actor.user_id, reserved, message.created_at, counted=True)
