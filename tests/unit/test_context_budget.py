@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from chat_core.domain.ids import SummaryId, uuid7
-from chat_core.domain.message import Message
+from chat_core.domain.message import Message, MessageKind
 from chat_core.domain.reply import ReplyStatus
 from chat_core.domain.room import Room, RoomAI
 from chat_core.domain.summary import SUMMARY_MAX, Summary, SummaryStatus
 from chat_core.domain.user import Actor
 from chat_core.errors import ModelUnavailable
-from chat_core.ports.language_model import AttemptBegins, Conversation, End, FinishReason, Text, Usage
+from chat_core.ports.language_model import AttemptBegins, Conversation, End, FinishReason, Text, TurnRole, Usage
 from chat_core.ports.storage import Context
 from chat_core.testing.models import Gate, answer
 from chat_core.testing.samples import a_message, a_room, a_user
@@ -126,6 +126,18 @@ def test_a_summary_that_leaves_no_place_for_messages_stands_aside():
     prompt = Prompts(budget=Budget(window=1000)).prompt(context, RoomAI(), seconds_left=1.0)
     assert (prompt.sources.summary_id, prompt.too_long) == (None, False)
     assert len(prompt.sources.seqs) == 6
+
+
+def test_an_answer_whose_question_fell_out_is_not_in_it_nor_among_what_it_was_made_from():
+    messages = said(4)
+    messages[1] = replace(messages[1], user_id=None, kind=MessageKind.AI)
+    prompt = Prompts(budget=Budget(tokens=500, messages=3)).prompt(
+        Context(messages=messages[1:]), RoomAI(), seconds_left=1.0
+    )
+    assert prompt.sources.seqs == (3, 4)
+    assert [turn.role for turn in prompt.conversation.turns] == [TurnRole.USER, TurnRole.USER]
+    with_notes = Context(messages=messages[1:], summary=a_summary(1, "They counted."))
+    assert Prompts().prompt(with_notes, RoomAI(), seconds_left=1.0).sources.seqs == (2, 3, 4)
 
 
 async def test_a_prompt_that_is_more_than_the_model_takes_is_not_sent(new_world: NewWorld):

@@ -64,7 +64,9 @@ class Prompts:
         tail = [message for message in context.messages if message.seq > after]
         whole = conversation(tail, ai, summary=summary, seconds_left=seconds_left, attempts=attempts)
         costs, left = shares(whole, len(tail), total, scale)
-        first = first_that_fits(costs, left)
+        fits = first_that_fits(costs, left)
+        # A conversation begins with a person: an answer whose question is left out is left out too.
+        first = fits if summary else next(at for at in range(fits, len(tail)) if tail[at].kind is MessageKind.USER)
         asked = conversation(tail[first:], ai, summary=summary, seconds_left=seconds_left, attempts=attempts)
         tokens = tokens_of(asked)
         return Prompt(
@@ -76,7 +78,7 @@ class Prompts:
             ),
             tokens=tokens,
             too_long=most is not None and scale * tokens > most,
-            fold=self._fold(tail, costs, first, left) if self.budget.summaries else 0,
+            fold=self._fold(tail, costs, fits, left) if self.budget.summaries else 0,
         )
 
     def _fold(self, tail: Sequence[Message], costs: Sequence[float], first: int, left: float) -> int:
