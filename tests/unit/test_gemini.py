@@ -189,6 +189,7 @@ class TestAnswer:
         assert error.usage == Usage(input_tokens=5, output_tokens=3)
 
     async def test_a_count_that_an_event_leaves_out_stands_as_it_was(self) -> None:
+        counts: tuple[dict[str, int], ...]
         counts = ({"promptTokenCount": 7, "candidatesTokenCount": 3}, {"candidatesTokenCount": 4}, {})
         text = {"content": {"parts": [{"text": "so"}]}}
         raw = whole_event_answer(*({"candidates": [text], "usageMetadata": count} for count in counts))
