@@ -13,8 +13,8 @@ class Contract:
     """A suite of clauses, which are its methods named ``test_...``.
 
     Who subclasses a suite gives it fixtures and adds tests of other names. A clause cannot be overridden, also not by
-    ``None``, by itself with a mark or by another base class: the class is refused with ``TypeError``, for a suite with a hole in it is no
-    suite. An adapter that can't keep a clause yet says so, and why::
+    ``None``, by another base class, or by itself with a mark: the class is refused with ``TypeError``, for a suite with
+    a hole in it is no suite. An adapter that can't keep a clause yet says so, and why::
 
         class TestOurs(LanguageModelContract):
             expected_failures = {"test_usage_is_reported": "the provider counts nothing before its version 3"}
