@@ -171,7 +171,7 @@ class GenerateReply:
                 elif isinstance(part, AttemptFailed):
                     draft.end_attempt(part.code, self.now(), part.usage)
                     draft.forget()
-                elif isinstance(part, End):
+                else:
                     return part
         raise ModelError("The model's stream has no end.")
 
