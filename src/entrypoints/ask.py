@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import TextIO, cast
 
@@ -16,6 +17,7 @@ from chat_core.ports.language_model import (
     FinishReason,
     LanguageModel,
     ModelCheck,
+    ModelHealth,
     ReplyPart,
     Text,
     Turn,
@@ -131,23 +133,24 @@ async def list_providers(settings: Settings, *, check: bool) -> bool:
         print(f"{name:<{wide}}  {state}{'  LLM: ' if places else ''}{', '.join(places)}")
     fine = all(provider in installed for provider, _ in models)
     if check:
-        found = await asyncio.gather(*(_check(settings, full) for _, full in models))
-        for place, ((_, full), (answers, sentence)) in enumerate(zip(models, found, strict=True), 1):
-            print(f"{place}. {full}  {'ok' if answers else 'problem'}{': ' if sentence else ''}{sentence}")
+        found = await asyncio.gather(*(check_model(settings, full) for _, full in models))
+        for place, ((_, full), health) in enumerate(zip(models, found, strict=True), 1):
+            answers = health.check in (ModelCheck.OK, ModelCheck.NO_AI)
+            print(f"{place}. {full}  {'ok' if answers else 'problem'}{': ' if health.detail else ''}{health.detail}")
             fine = fine and answers
     return fine
 
 
-async def _check(settings: Settings, full: str) -> tuple[bool, str]:
+async def check_model(settings: Settings, full: str) -> ModelHealth:
+    """What its provider says of this ``provider:model``; one that is not set up is refused. Raises nothing."""
     try:
-        model = build_model(Settings(llm=full, environ=settings.environ))
+        model = build_model(replace(settings, llm=full, llm_offered=()))
     except SettingsError as error:
-        return False, " ".join(error.problems)
+        return ModelHealth(check=ModelCheck.REFUSED, detail=" ".join(error.problems))
     try:
-        health = await model.check()
+        return await model.check()
     finally:
         await model.aclose()
-    return health.check in (ModelCheck.OK, ModelCheck.NO_AI), health.detail
 
 
 async def list_models(settings: Settings) -> bool:

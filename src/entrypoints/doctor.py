@@ -1,11 +1,13 @@
 """What is configured, reachable and missing: a table for people."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from chat_core.errors import StorageUnavailable
 from chat_core.ports.language_model import CheckableModel, ClosableModel, LanguageModel, ModelCheck
+from entrypoints.ask import check_model
 from entrypoints.container import (
     Container,
     build_container,
@@ -18,6 +20,8 @@ from entrypoints.settings import Settings, SettingsError
 
 #: Days before its end from which on a model is warned of.
 ENDS_SOON = 60
+#: What is no problem.
+_STATES = {ModelCheck.OK: "ok", ModelCheck.NO_AI: "note", ModelCheck.UNKNOWN: "note"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,10 @@ async def examine(settings: Settings) -> list[Finding]:
     except SettingsError as error:
         return [*findings, *(Finding("settings", "problem", problem) for problem in error.problems)]
     findings += [await _database(settings), await _redis(settings), await _model(container)]
-    return findings + await _ends(settings, datetime.now(UTC).date())
+    names = [*dict.fromkeys(name for text in (settings.llm, *settings.llm_offered) for name in configured_models(text))]
+    if len(names) > 1:
+        findings += await _each(settings, names)
+    return findings + await _ends(settings, names, datetime.now(UTC).date())
 
 
 def _bound(settings: Settings) -> Finding:
@@ -82,15 +89,22 @@ async def _model(container: Container) -> Finding:
     health = await model.check()
     if isinstance(model, ClosableModel):
         await model.aclose()
-    state = {ModelCheck.OK: "ok", ModelCheck.NO_AI: "note", ModelCheck.UNKNOWN: "note"}.get(health.check, "problem")
-    return Finding("LLM", state, f"{name}: {health.detail or health.check}")
+    return Finding("LLM", _STATES.get(health.check, "problem"), f"{name}: {health.detail or health.check}")
 
 
-async def _ends(settings: Settings, today: date) -> list[Finding]:
-    """The models of ``LLM`` and ``LLM_OFFERED`` that end soon or have ended, by their providers' own lists. Who has no
-    list, or no word for an end in it, is passed over: whether a model is there was asked before."""
-    texts = (settings.llm, *settings.llm_offered)
-    names = dict.fromkeys(name for text in texts for name in configured_models(text))
+async def _each(settings: Settings, names: Sequence[tuple[str, str]]) -> list[Finding]:
+    """Those of several models that would not answer. That another one takes over hides it until that one fails too."""
+    found = await asyncio.gather(*(check_model(settings, full) for _, full in names))
+    return [
+        Finding(full, "problem", health.detail or str(health.check))
+        for (_, full), health in zip(names, found, strict=True)
+        if health.check not in _STATES
+    ]
+
+
+async def _ends(settings: Settings, names: Sequence[tuple[str, str]], today: date) -> list[Finding]:
+    """The models that end soon or have ended, by their providers' own lists. Who has no list, or no word for an end in
+    it, is passed over: whether a model is there was asked before."""
     providers = [*dict.fromkeys(provider for provider, _ in names)]
     found = await asyncio.gather(*(provider_offers(provider, settings) for provider in providers))
     days = {

@@ -209,6 +209,27 @@ async def test_the_doctor_asks_the_provider_for_the_model(run):
         assert "GEMINI_API_KEY" in detail
 
 
+async def test_the_doctor_finds_each_model_that_would_not_answer_also_behind_one_that_does(run):
+    async with FakeProvider() as provider:
+        settings = {"GEMINI_BASE_URL": provider.url, "GEMINI_API_KEY": "key", "SECRET_KEY": KEY}
+
+        async def doctor(llm: str, offered: str = "") -> tuple[int, dict[str, tuple[str, str]]]:
+            code, out, _ = await asyncio.to_thread(run, "doctor", LLM=llm, LLM_OFFERED=offered, **settings)
+            return code, table(out)
+
+        code, found = await doctor("gemini:good,echo:", "gemini:better")
+        assert (code, found["LLM"][0], "gemini:better" in found) == (0, "ok", False)
+        for llm, offered in (
+            ("gemini:good,gemini:retired", ""),
+            ("gemini:retired,gemini:good", ""),
+            ("gemini:good", "gemini:retired"),
+        ):
+            code, found = await doctor(llm, offered)
+            assert (code, found["LLM"][0], found["gemini:retired"][0]) == (1, "ok", "problem")
+            assert "does not offer retired" in found["gemini:retired"][1]
+            assert "gemini:good" not in found
+
+
 def test_the_doctor_finds_what_does_not_answer(run):
     port = free_port()
     code, out, err = run(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import shutil
 import site
 import subprocess
@@ -14,8 +15,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from chat_core.testing.fake_provider import FakeProvider
+from entrypoints.version import VERSION
 from tests.e2e.processes import environ, free_port, running
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,6 +79,14 @@ def test_nothing_of_the_project_names_the_provider():
     assert not any("acme" in text.lower() for text in sources)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert "acme" not in str(project)
+
+
+@pytest.mark.parametrize("file", [EXAMPLE / "pyproject.toml", ROOT / "README.md", ROOT / "docs/adding-a-provider.md"])
+def test_what_it_asks_for_is_this_service_and_no_other_of_its_name(file: Path):
+    """In public indexes there is one, of later versions."""
+    asked = [Requirement(text).specifier for text in re.findall(r'"(chat-api[^"]*)"', file.read_text())]
+    assert asked
+    assert all(VERSION in versions and "0.8" not in versions for versions in asked)
 
 
 def test_its_own_tests_pass_against_the_installed_wheels(stranger: Stranger):

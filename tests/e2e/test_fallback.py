@@ -21,8 +21,9 @@ def always_down(number: int) -> str:
 
 
 def flaky(number: int) -> str:
-    """A third of the time, so that its circuit stays closed."""
-    return FAULTS[number // 3 % len(FAULTS)] if number % 3 == 0 else ""
+    """Two of each eight that run side by side: in whatever order these end, never five fail in a row, and its circuit
+    stays closed."""
+    return FAULTS[number // 4 % len(FAULTS)] if number % 4 == 0 else ""
 
 
 @pytest.mark.parametrize("marks", [always_down, flaky])
@@ -34,8 +35,9 @@ async def test_a_chain_whose_first_provider_fails_in_turn_answers_every_one_of_2
             settings(
                 sqlite_url,
                 llm="openai:first,gemini:second,echo:",
-                model_first_part=0.2,
-                model_silence=0.2,
+                # Longer than a good answer takes on a machine that is busy.
+                model_first_part=1.0,
+                model_silence=1.0,
                 rate_limits="off",
                 summaries=False,
                 environ={
@@ -80,7 +82,7 @@ async def test_a_chain_whose_first_provider_fails_in_turn_answers_every_one_of_2
             asked = len(list(first.ledger))
             if marks is flaky:
                 assert asked == 200
-                assert used["openai"] > used["gemini"] > 50
+                assert used == {"openai": 150, "gemini": 50}
             else:
                 # Its circuit opened: it was not asked for each of them.
                 assert 5 <= asked < 50

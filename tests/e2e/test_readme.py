@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -329,12 +328,13 @@ def test_a_provider_as_it_is_shown_is_installed_and_keeps_the_contract(page, pro
     if page == GUIDE:
         assert "skipped" not in done.stdout
 
-    [project] = [tomllib.loads(block.text) for block in blocks(page) if block.language == "toml"]
-    info = tmp_path / f"{project['project']['name'].replace('-', '_')}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['project']['name']}\nVersion: 1.0\n")
-    [(group, points)] = project["project"]["entry-points"].items()
-    (info / "entry_points.txt").write_text(f"[{group}]\n" + "".join(f"{n} = {v}\n" for n, v in points.items()))
+    [project] = [block.text for block in blocks(page) if block.language == "toml"]
+    (tmp_path / "pyproject.toml").write_text(project)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--no-deps", "--no-index"]
+    installed = tmp_path / "installed"
+    subprocess.run([*pip, "--no-build-isolation", "--target", str(installed), str(tmp_path)], check=True, timeout=120)
+    path = os.pathsep.join([str(installed), *(entry for entry in sys.path if entry)])
+    (tmp_path / f"{provider}.py").unlink()
     listed = chat_api("providers", cwd=tmp_path, LLM=f"{provider}:grey", PYTHONPATH=path)
     lines = [line.split() for line in listed.stdout.splitlines()]
     assert [provider, "installed", "LLM:", "1.", f"{provider}:grey"] in lines, listed.stderr

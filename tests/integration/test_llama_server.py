@@ -67,7 +67,10 @@ def serving(python: str, folder: Path, eos: float) -> Iterator[Server]:
     log = folder / "log"
     command = [python, "-m", "llama_cpp.server", "--model", "tiny.gguf", "--port", str(port), "--n_ctx", "8192"]
     with log.open("wb") as file:
-        process = subprocess.Popen(command, cwd=folder, stdout=file, stderr=subprocess.STDOUT)
+        # It prints what the tests look for, which would stay in a buffer of its own.
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+        )
     try:
         url = f"http://127.0.0.1:{port}/v1"
         until = time.monotonic() + 120
@@ -82,7 +85,12 @@ def serving(python: str, folder: Path, eos: float) -> Iterator[Server]:
         yield Server(url, log)
     finally:
         process.terminate()
-        process.wait(20)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(20)
+            raise
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import gguf  # type: ignore[import-not-found]
 import numpy as np  # type: ignore[import-not-found]
 
 WIDTH, LAYERS, HEADS, INNER, CONTEXT = 32, 2, 4, 64, 8192
-EOS = 2
+EOS, BYTES = 2, slice(3, 259)
+NEVER = -5.0
 #: As models of today have it: a content is a text, or parts that hold one each.
 TEMPLATE = """{% for m in messages %}{{ m['role'] }}: {% if m['content'] is string %}{{ m['content'] }}
 {% else %}{% for part in m['content'] %}{{ part['text'] }} {% endfor %}
@@ -53,6 +54,8 @@ def main(file: str, eos: float) -> None:
     embedding[:, 0] = 10.0
     output[:, 0] = 0.0
     output[EOS, 0] = eos
+    # Bytes at random are no UTF-8. The server holds back all that follows such a one, and until then it hears nobody.
+    output[BYTES, 0] = NEVER
     out.add_tensor("token_embd.weight", embedding)
     out.add_tensor("output.weight", output)
     out.add_tensor("output_norm.weight", np.ones(WIDTH, np.float32))

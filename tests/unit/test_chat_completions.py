@@ -200,6 +200,10 @@ class TestAnswer:
             pytest.param(({"choices": [{"finish_reason": None}]}, chunk("stop", content="all")), id="no delta"),
             pytest.param((chunk(reasoning_content="hm"), chunk("stop", content="all")), id="reasoning_content"),
             pytest.param((chunk(reasoning="hm"), chunk("stop", content="all")), id="reasoning"),
+            pytest.param(
+                (chunk(content="<think>"), chunk(content="hm</thi"), chunk("stop", content="nk>\n\nall")),
+                id="in the text",
+            ),
             pytest.param((chunk(tool_calls=[{"index": 0}]), chunk("stop", content="all")), id="calls of tools"),
             pytest.param((chunk("stop", content=[{"type": "text", "text": "all"}]),), id="parts"),
             pytest.param((THOUGHT, chunk("stop", content="all")), id="thoughts in parts"),

@@ -50,6 +50,13 @@ def test_a_clause_is_not_overridden_by_another_base_either():
         type("TestOurs", (Beside, LanguageModelContract), {})
 
 
+def test_nor_by_itself_which_a_mark_would_be():
+    """``pytest.mark.skip`` gives back what it is put on."""
+    itself = {"test_usage_is_reported": LanguageModelContract.test_usage_is_reported}
+    with pytest.raises(TypeError, match="overrides the clause test_usage_is_reported"):
+        type("TestOurs", (LanguageModelContract,), itself)
+
+
 def test_nor_further_down():
     class TestOurs(LanguageModelContract):
         expected_failures = {"test_usage_is_reported": "it counts nothing"}  # noqa: RUF012

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from chat_core.domain.message import Message
+from chat_core.domain.ids import SummaryId, uuid7
+from chat_core.domain.message import Message, MessageKind
 from chat_core.domain.reply import ReplyStatus
 from chat_core.domain.room import Room, RoomAI
 from chat_core.domain.summary import SUMMARY_MAX, Summary, SummaryStatus
 from chat_core.domain.user import Actor
 from chat_core.errors import ModelUnavailable
-from chat_core.ports.language_model import AttemptBegins, Conversation, End, FinishReason, Text, Usage
+from chat_core.ports.language_model import AttemptBegins, Conversation, End, FinishReason, Text, TurnRole, Usage
 from chat_core.ports.storage import Context
 from chat_core.testing.models import Gate, answer
 from chat_core.testing.samples import a_message, a_room, a_user
@@ -25,9 +26,14 @@ USER = a_user()
 ROOM = a_room(USER)
 
 
-def said(count: int, size: int = 300) -> list[Message]:
-    """So many messages of about ``size`` characters, a third as many tokens."""
-    return [a_message(ROOM, USER, seq, f"{seq} ".ljust(size, "x")) for seq in range(1, count + 1)]
+def said(count: int, size: int = 300, people: int = 1) -> list[Message]:
+    """So many messages of about ``size`` characters, a third as many tokens; ``people`` write in turn."""
+    users = [USER, *(a_user() for _ in range(people - 1))]
+    return [a_message(ROOM, users[seq % people], seq, f"{seq} ".ljust(size, "x")) for seq in range(1, count + 1)]
+
+
+def a_summary(up_to: int, text: str) -> Summary:
+    return Summary(id=SummaryId(uuid7()), room_id=ROOM.id, up_to=up_to, created_at=ROOM.created_at).made(text)
 
 
 def seqs_of(budget: Budget, messages: list[Message], ai: RoomAI | None = None, scale: Scale | None = None) -> list[int]:
@@ -97,13 +103,41 @@ def test_a_window_leaves_room_for_the_answer():
 
 
 @pytest.mark.parametrize("size", [1, 30, 300, 3000])
+@pytest.mark.parametrize("people", [1, 2, 5])
+@pytest.mark.parametrize("summary", [None, "What they said. " * 20])
 @pytest.mark.parametrize("tokens", [500, 2000, 16_000])
-def test_a_prompt_of_several_messages_never_has_more_tokens_than_its_budget(size: int, tokens: int):
-    messages = said(200, size=size)
-    prompt = Prompts(budget=Budget(tokens=tokens, messages=200)).prompt(
-        Context(messages=messages), RoomAI(), seconds_left=1.0
+def test_a_prompt_of_several_messages_never_has_more_tokens_than_its_budget(
+    size: int, people: int, summary: str | None, tokens: int
+):
+    context = Context(messages=said(200, size, people), summary=a_summary(5, summary) if summary else None)
+    prompt = Prompts(budget=Budget(tokens=tokens, messages=200)).prompt(context, RoomAI(), seconds_left=1.0)
+    assert len(prompt.sources.seqs) == 1 or tokens_of(prompt.conversation) <= tokens
+
+
+@pytest.mark.parametrize("people", [1, 2, 5])
+def test_what_names_authors_and_explains_a_summary_does_not_make_a_prompt_too_long(people: int):
+    context = Context(messages=said(40, 20, people), summary=a_summary(1, "They counted. " * 20))
+    prompt = Prompts(budget=Budget(window=1000)).prompt(context, RoomAI(), seconds_left=1.0)
+    assert (prompt.too_long, prompt.tokens <= 750) == (False, True)
+
+
+def test_a_summary_that_leaves_no_place_for_messages_stands_aside():
+    context = Context(messages=said(20), summary=a_summary(18, "x" * SUMMARY_MAX))
+    prompt = Prompts(budget=Budget(window=1000)).prompt(context, RoomAI(), seconds_left=1.0)
+    assert (prompt.sources.summary_id, prompt.too_long) == (None, False)
+    assert len(prompt.sources.seqs) == 6
+
+
+def test_an_answer_whose_question_fell_out_is_not_in_it_nor_among_what_it_was_made_from():
+    messages = said(4)
+    messages[1] = replace(messages[1], user_id=None, kind=MessageKind.AI)
+    prompt = Prompts(budget=Budget(tokens=500, messages=3)).prompt(
+        Context(messages=messages[1:]), RoomAI(), seconds_left=1.0
     )
-    assert len(prompt.conversation.turns) == 1 or tokens_of(prompt.conversation) <= tokens
+    assert prompt.sources.seqs == (3, 4)
+    assert [turn.role for turn in prompt.conversation.turns] == [TurnRole.USER, TurnRole.USER]
+    with_notes = Context(messages=messages[1:], summary=a_summary(1, "They counted."))
+    assert Prompts().prompt(with_notes, RoomAI(), seconds_left=1.0).sources.seqs == (2, 3, 4)
 
 
 async def test_a_prompt_that_is_more_than_the_model_takes_is_not_sent(new_world: NewWorld):
@@ -210,6 +244,18 @@ async def test_a_summary_goes_on_from_the_one_before(new_world: NewWorld):
     summary = await summary_of(world, room)
     assert summary is not None
     assert summary.text == "Second notes."
+
+
+async def test_a_summary_is_asked_for_within_a_small_window(new_world: NewWorld):
+    world = new_world(answer("Then."), answer("Notes."), held=True, context_messages=10, context_window=2000)
+    await long_talk(world)
+    assert await maker(world)() == 1
+    asked = world.model.asked[1]
+    assert texts(asked) == [f"message {number}" for number in range(5)] + [ASKS]
+    assert asked.max_output_tokens is not None
+    assert tokens_of(asked) + asked.max_output_tokens <= 2000
+    assert asked.system is not None
+    assert "at most 200 words" in asked.system
 
 
 async def test_a_short_talk_is_not_summarised(new_world: NewWorld):

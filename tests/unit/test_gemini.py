@@ -188,6 +188,16 @@ class TestAnswer:
         assert isinstance(error, ModelInterrupted)
         assert error.usage == Usage(input_tokens=5, output_tokens=3)
 
+    async def test_a_count_that_an_event_leaves_out_stands_as_it_was(self) -> None:
+        counts: tuple[dict[str, int], ...]
+        counts = ({"promptTokenCount": 7, "candidatesTokenCount": 3}, {"candidatesTokenCount": 4}, {})
+        text = {"content": {"parts": [{"text": "so"}]}}
+        raw = whole_event_answer(*({"candidates": [text], "usageMetadata": count} for count in counts))
+        async with answering(raw) as url, talking_to(url) as model:
+            _, error = await read(model, "hello")
+        assert error is not None
+        assert error.usage == Usage(input_tokens=7, output_tokens=4)
+
     @pytest.mark.parametrize("hold", [False, True])
     async def test_after_the_finish_reason_the_connection_does_not_matter(
         self, hold: bool, monkeypatch: pytest.MonkeyPatch

@@ -41,12 +41,15 @@ from chat_core.ports.language_model import (
 from chat_core.testing.models import Gate, Step, answer
 from chat_core.use_cases.drafts import ANSWER_MAX
 from chat_core.use_cases.replies import AwaitReply, SweepReplies
+from chat_core.use_cases.tokens import TURN_TOKENS
 from tests.clocks import Seconds
 from tests.world import NewWorld, World
 
 BEGINS = AttemptBegins(provider="gemini", model="flash")
 OTHER = AttemptBegins(provider="other", model="large")
 STOP = End(reason=FinishReason.STOP, usage=Usage(input_tokens=7, output_tokens=3))
+#: What a prompt of "hi" is estimated at.
+ASKED = TURN_TOKENS + 1
 
 
 async def asked(world: World, content: str = "hi", **ai: Any) -> tuple[Actor, Room, Reply]:
@@ -191,12 +194,12 @@ async def test_an_attempt_that_failed_voids_its_text_and_is_paid_for(new_world: 
         OTHER, Text("Hello."), STOP,
     )  # fmt: skip
     assert (reply.status, reply.attempts, reply.provider, reply.model) == (ReplyStatus.COMPLETE, 3, "other", "large")
-    assert (reply.input_tokens, reply.output_tokens, reply.wasted_tokens) == (7, 3, 7)
+    assert (reply.input_tokens, reply.output_tokens, reply.wasted_tokens) == (7, 3, 5 + 2 + ASKED + 3)
     assert await world.texts(room) == ["hi", "Hello."]
     attempts = await world.attempts(reply)
     assert [attempt.number for attempt in attempts] == [1, 2, 3]
     assert [attempt.outcome for attempt in attempts] == ["provider-unavailable", "provider-timeout", "stop"]
-    assert [attempt.input_tokens for attempt in attempts] == [5, None, 7]
+    assert [attempt.input_tokens for attempt in attempts] == [5, ASKED, 7]
     assert all(attempt.ended_at for attempt in attempts)
 
 
@@ -221,6 +224,38 @@ async def test_a_failure_that_cost_something_is_paid_for(new_world: NewWorld):
     [attempt] = await world.attempts(reply)
     assert (attempt.outcome, attempt.input_tokens, attempt.output_tokens) == ("provider-interrupted", 5, 2)
     assert (reply.input_tokens, reply.output_tokens, reply.wasted_tokens) == (None, None, 7)
+
+
+async def test_what_a_provider_counts_at_the_end_alone_is_estimated_where_the_end_does_not_come(new_world: NewWorld):
+    cut = ModelInterrupted("cut")
+    world, _, reply = await ending(new_world, BEGINS, Thinking(), Text("Some"), Text(" text."), cut)
+    [attempt] = await world.attempts(reply)
+    assert (attempt.input_tokens, attempt.output_tokens) == (ASKED, 4)
+    assert reply.wasted_tokens == ASKED + 4
+
+
+async def test_of_an_answer_that_is_stopped_what_was_not_counted_is_estimated(new_world: NewWorld):
+    gate = Gate()
+    so_far = Text(" text.", Usage(input_tokens=5))
+    world = new_world([BEGINS, Text("Some"), so_far, gate, STOP], held=True)
+    ann, _, reply = await asked(world)
+    world.begin(reply)
+    await gate.reached()
+    await world.container.stop_reply()(actor=ann, reply_id=reply.id)
+    stopped = await world.reply(reply.id)
+    assert (stopped.status, stopped.finish_reason) == (ReplyStatus.INCOMPLETE, "stopped")
+    assert (stopped.input_tokens, stopped.output_tokens) == (5, 4)
+
+
+async def test_an_answer_whose_provider_counts_nothing_is_estimated(new_world: NewWorld):
+    _, _, reply = await ending(new_world, BEGINS, Text("Hello."), End(reason=FinishReason.STOP))
+    assert (reply.input_tokens, reply.output_tokens) == (ASKED, 2)
+
+
+async def test_a_request_that_nothing_came_of_took_nothing(new_world: NewWorld):
+    world, _, reply = await ending(new_world, BEGINS, ModelUnavailable("down"))
+    [attempt] = await world.attempts(reply)
+    assert (attempt.input_tokens, attempt.output_tokens, reply.wasted_tokens) == (None, None, 0)
 
 
 async def test_a_failure_between_two_attempts_leaves_the_first_as_it_ended(new_world: NewWorld):

@@ -11,6 +11,7 @@ import msgspec
 from adapters.llm import listing
 from adapters.llm.answer import Answer, encode, turns_to_send
 from adapters.llm.failures import ErrorBody
+from adapters.llm.inline_thoughts import InlineThoughts
 from chat_core.errors import ModelError
 from chat_core.ports.language_model import Conversation, FinishReason, OfferedModel, Text, Thinking, TurnRole, Usage
 
@@ -197,11 +198,13 @@ class ChatCompletionsAnswer(Answer):
     def __init__(self, who: str, secret: str, text_max: int) -> None:
         super().__init__(who, secret, text_max)
         self._begun = self._refused = False
+        self._inline = InlineThoughts()
 
     def take(self, data: bytes) -> Iterator[Text | Thinking]:
         if data == b"[DONE]":
             # Some servers give no finish reason. This is no less their word for a whole answer, if there is one.
             if self._begun and not self.ended:
+                yield from self._rest()
                 self._finish("[DONE]")
             return
         chunk = self._read(_chunk, data)
@@ -220,14 +223,20 @@ class ChatCompletionsAnswer(Answer):
         texts = False
         delta = choice.delta or _Delta()
         self._refused = self._refused or bool(delta.refusal)
-        for text in _texts(delta):
-            texts = True
-            yield self._text(text)
+        for piece in _texts(delta):
+            if text := self._inline.said(piece):
+                texts = True
+                yield self._text(text)
         # A finish reason that is said twice, as with the counts, is no new end.
         if choice.finish_reason and not self.ended:
+            yield from self._rest()
             self._finish(choice.finish_reason)
         elif not texts and not self.ended:
             yield Thinking()
+
+    def _rest(self) -> Iterator[Text]:
+        if rest := self._inline.rest():
+            yield self._text(rest)
 
     def _finish(self, word: str) -> None:
         super()._finish(word)

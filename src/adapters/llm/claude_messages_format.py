@@ -149,6 +149,9 @@ class ClaudeMessagesAnswer(Answer):
             raise self._error(_STATUSES.get(event.error.type or ""), _body(event.error))
         if not event.type:
             raise ModelBadAnswer(f"{self._who}: an event without a type")
+        if event.message is not None and event.message.usage is not None:
+            # A token or two of output stand in it before there is any: no count of what is to come.
+            event.message.usage.output_tokens = None
         self._count(event.message.usage if event.message else event.usage)
         piece = event.content_block or event.delta or _Piece()
         if piece.text and piece.type in ("text", "text_delta"):

@@ -194,4 +194,9 @@ class GeminiAnswer(Answer):
     def _count(self, usage: UsageMetadata | None) -> None:
         if usage is not None:
             output = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)
-            self.usage = Usage(input_tokens=usage.prompt_token_count or 0, output_tokens=output)
+            # The counts are totals so far. An event that leaves one out takes nothing back.
+            before = self.usage or Usage()
+            self.usage = Usage(
+                input_tokens=usage.prompt_token_count or before.input_tokens,
+                output_tokens=max(output, before.output_tokens),
+            )

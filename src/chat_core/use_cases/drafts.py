@@ -6,6 +6,7 @@ from datetime import datetime
 
 from chat_core.domain.reply import Attempt, Cuts, Part, ReplyStatus
 from chat_core.ports.language_model import End, FinishReason, Text, Usage
+from chat_core.use_cases.tokens import tokens_in
 
 #: An answer longer than this is given up: nobody reads it, and every later prompt would carry it.
 ANSWER_MAX = 200_000
@@ -17,7 +18,10 @@ class AnswerTooLong(Exception):
 
 @dataclass(slots=True)
 class Draft:
-    """What one maker has of an answer so far: text, and the parts of its epoch that it was cut into."""
+    """What one maker has of an answer so far: text, and the parts of its epoch that it was cut into.
+
+    ``prompt_tokens`` is what the prompt is taken to have, where its provider does not say.
+    """
 
     epoch: int
     number: int
@@ -25,8 +29,11 @@ class Draft:
     attempt: Attempt | None = None
     usage: Usage | None = None
     wasted: int = 0
+    prompt_tokens: int = 0
     #: Whether a request was announced in this epoch.
     asked: bool = False
+    #: Whether anything came of the one under way, if only a thought.
+    heard: bool = False
     #: Set when there is something to cut.
     fresh: asyncio.Event = field(default_factory=asyncio.Event)
     _uncut: list[str] = field(default_factory=list[str])
@@ -39,6 +46,7 @@ class Draft:
         # A NUL cannot be stored, and half a surrogate pair is no text: neither is worth the answer around it.
         clean = part.text.replace("\x00", "").encode("utf-8", "ignore").decode()
         self.usage = part.usage or self.usage
+        self.heard = True
         if clean:
             self._uncut.append(clean)
             self._length += len(clean)
@@ -64,13 +72,12 @@ class Draft:
     def cuts(self) -> Cuts:
         return Cuts(self._base, tuple(len(part.text or "") for part in self.parts[self._base :]))
 
-    def forget(self, usage: Usage | None) -> None:
-        """The text so far is void, and what it cost is wasted."""
-        usage = usage or self.usage
-        if usage is not None:
-            self.wasted += usage.input_tokens + usage.output_tokens
+    def forget(self) -> None:
+        """The text of the request that has ended is void, and what it cost is wasted."""
+        if self.usage is not None:
+            self.wasted += self.usage.input_tokens + self.usage.output_tokens
         self.unsay()
-        self.usage = None
+        self.usage, self.heard = None, False
 
     def unsay(self) -> None:
         """The text so far is not part of the answer, also for those who have seen it."""
@@ -82,8 +89,19 @@ class Draft:
             self.fresh.set()
 
     def end_attempt(self, outcome: str, at: datetime, usage: Usage | None) -> None:
-        """Note how the request ended, where that is not known yet."""
-        self.usage = usage or self.usage
+        """Note how the request ended, where that is not known yet.
+
+        What its provider has not counted is estimated, once anything came of it: many count at the end alone, which
+        an answer that is stopped or cut never reaches, and some not at all.
+        """
+        usage = usage or self.usage
+        if self.heard:
+            usage = usage or Usage()
+            usage = Usage(
+                input_tokens=usage.input_tokens or self.prompt_tokens,
+                output_tokens=usage.output_tokens or tokens_in(self.text),
+            )
+        self.usage = usage
         if self.attempt is not None and self.attempt.ended_at is None:
             self.attempt = replace(
                 self.attempt,

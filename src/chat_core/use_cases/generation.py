@@ -23,6 +23,7 @@ from chat_core.ports.language_model import (
     LanguageModel,
     ReplyPart,
     Text,
+    Thinking,
 )
 from chat_core.ports.storage import Transaction, UnitOfWork
 from chat_core.use_cases.attempts import first_attempt
@@ -78,7 +79,8 @@ class GenerateReply:
     async def go_on(self, job: Job) -> None:
         """Make a reply that is claimed already, for this maker and for as long as ``lease`` says."""
         reply_id = job.reply.id
-        draft = Draft(epoch=job.reply.epoch, number=job.made, wasted=job.wasted)
+        tokens = job.prompt.tokens * self.prompts.scale.of(job.prompt.conversation.model)
+        draft = Draft(epoch=job.reply.epoch, number=job.made, wasted=job.wasted, prompt_tokens=round(tokens))
         if job.begun is not None:
             draft.number, draft.attempt = job.begun.number, job.begun
         # Before the first request: from now on what an earlier maker still has to show is not taken.
@@ -161,12 +163,14 @@ class GenerateReply:
             async for part in parts:
                 if isinstance(part, Text):
                     draft.append(part)
+                elif isinstance(part, Thinking):
+                    draft.heard = True
                 elif isinstance(part, AttemptBegins):
                     await self._begins(job, draft, part)
                 elif isinstance(part, AttemptFailed):
                     draft.end_attempt(part.code, self.now(), part.usage)
-                    draft.forget(part.usage)
-                elif isinstance(part, End):
+                    draft.forget()
+                else:
                     return part
         raise ModelError("The model's stream has no end.")
 
@@ -284,7 +288,7 @@ class GenerateReply:
         log.warning("the model failed: %s (%s)", code, detail, extra={"reply_id": str(reply.id)})
         usage = error.usage if isinstance(error, ModelError) else None
         draft.end_attempt(code, self.now(), usage)
-        draft.forget(usage)
+        draft.forget()
         return Verdict(status=ReplyStatus.FAILED, error_code=code)
 
     async def _patiently(self, reply: Reply, work: Callable[[], Awaitable[None]]) -> None:

@@ -11,7 +11,7 @@ from chat_core.domain.summary import Summary
 from chat_core.ports.delivery import Prompt
 from chat_core.ports.language_model import Conversation, Turn, TurnRole
 from chat_core.ports.storage import Context, Transaction
-from chat_core.use_cases.tokens import TURN_TOKENS, Scale, tokens_in, tokens_of
+from chat_core.use_cases.tokens import Scale, tokens_in, tokens_of, tokens_of_turn
 
 SUMMARY_SAYS = "What was said before, as summarised by the AI:\n"
 
@@ -54,13 +54,19 @@ class Prompts:
 
     def prompt(self, context: Context, ai: RoomAI, *, seconds_left: float, attempts: Sequence[str] = ()) -> Prompt:
         """As ``read``, of a context that ends with the message to be answered."""
-        summary, scale, most = context.summary, self.scale.of(ai.model), self.budget.room_for(ai)
+        scale, most = self.scale.of(ai.model), self.budget.room_for(ai)
         total = min(self.budget.tokens, most or self.budget.tokens)
-        left = total - scale * (tokens_in(ai.system_prompt or "") + tokens_in(summary.text if summary else ""))
+        summary = context.summary
+        if summary and scale * tokens_in(summary.text) > total / 2:
+            # Made where a prompt could hold more. It stands aside for messages until a new one is made.
+            summary = None
         after = summary.up_to if summary else 0
         tail = [message for message in context.messages if message.seq > after]
-        costs = [scale * (tokens_in(message.content) + TURN_TOKENS) for message in tail]
-        first = _first_that_fits(costs, left)
+        whole = conversation(tail, ai, summary=summary, seconds_left=seconds_left, attempts=attempts)
+        costs, left = shares(whole, len(tail), total, scale)
+        fits = first_that_fits(costs, left)
+        # A conversation begins with a person: an answer whose question is left out is left out too.
+        first = fits if summary else next(at for at in range(fits, len(tail)) if tail[at].kind is MessageKind.USER)
         asked = conversation(tail[first:], ai, summary=summary, seconds_left=seconds_left, attempts=attempts)
         tokens = tokens_of(asked)
         return Prompt(
@@ -72,7 +78,7 @@ class Prompts:
             ),
             tokens=tokens,
             too_long=most is not None and scale * tokens > most,
-            fold=self._fold(tail, costs, first, left) if self.budget.summaries else 0,
+            fold=self._fold(tail, costs, fits, left) if self.budget.summaries else 0,
         )
 
     def _fold(self, tail: Sequence[Message], costs: Sequence[float], first: int, left: float) -> int:
@@ -80,11 +86,20 @@ class Prompts:
         so that a summary is made once for many messages."""
         if first == 0 and len(tail) < self.budget.messages and sum(costs) < 0.8 * left:
             return 0
-        keep = max(_first_that_fits(costs, left / 2), len(tail) - self.budget.messages // 2)
+        keep = max(first_that_fits(costs, left / 2), len(tail) - self.budget.messages // 2)
         return tail[keep - 1].seq if keep > 0 else 0
 
 
-def _first_that_fits(costs: Sequence[float], left: float) -> int:
+def shares(whole: Conversation, count: int, total: float, scale: float) -> tuple[Sequence[float], float]:
+    """What each of the last ``count`` turns takes, of ``total`` tokens, and what the rest of ``whole`` leaves to them.
+
+    Counted as they are sent: what names authors, and what explains a summary, takes its place too.
+    """
+    costs = [scale * tokens_of_turn(turn) for turn in whole.turns[len(whole.turns) - count :]]
+    return costs, total - (scale * tokens_of(whole) - sum(costs))
+
+
+def first_that_fits(costs: Sequence[float], left: float) -> int:
     """The first of the latest messages that have room together; the last one always has."""
     first = len(costs) - 1
     left -= costs[first]

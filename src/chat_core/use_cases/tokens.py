@@ -1,6 +1,6 @@
 """How many tokens a text is, before a provider has counted them."""
 
-from chat_core.ports.language_model import Conversation
+from chat_core.ports.language_model import Conversation, Turn
 
 #: What a turn takes besides its text: its role, and the marks around it.
 TURN_TOKENS = 8
@@ -18,10 +18,14 @@ def tokens_in(text: str) -> int:
     return -(-len(text.encode("utf-8", "surrogatepass")) // 3)
 
 
+def tokens_of_turn(turn: Turn) -> int:
+    """The estimate for a turn, with what names its author."""
+    return TURN_TOKENS + sum(map(tokens_in, turn.parts))
+
+
 def tokens_of(conversation: Conversation) -> int:
     """The estimate for a whole prompt."""
-    turns = sum(TURN_TOKENS + sum(map(tokens_in, turn.parts)) for turn in conversation.turns)
-    return turns + tokens_in(conversation.system or "")
+    return sum(map(tokens_of_turn, conversation.turns)) + tokens_in(conversation.system or "")
 
 
 class Scale:

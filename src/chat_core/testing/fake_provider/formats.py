@@ -77,6 +77,13 @@ def tokens(text: str) -> int:
 class Gemini(Format):
     _WORDS: ClassVar = {"stop": "STOP", "length": "MAX_TOKENS", "blocked": "SAFETY", "blocked-prompt": ""}
 
+    def __init__(self) -> None:
+        self._prompt_tokens = 0
+
+    def start(self, prompt: str) -> bytes:
+        self._prompt_tokens = tokens(prompt)
+        return b""
+
     def prompt(self, body: Json) -> str:
         for content in reversed(cast("list[Json]", body.get("contents") or [])):
             if content.get("role", "user") == "user":
@@ -87,7 +94,8 @@ class Gemini(Format):
         part = {"text": plan.chunks[index]}
         candidates = [{"content": {"parts": [part], "role": "model"}, "index": 0}]
         # The real one counts along, on every event.
-        return event({"candidates": candidates, "usageMetadata": {"candidatesTokenCount": index + 1}})
+        usage = {"promptTokenCount": self._prompt_tokens, "candidatesTokenCount": index + 1}
+        return event({"candidates": candidates, "usageMetadata": usage})
 
     def thought(self) -> bytes:
         part = {"text": "**Pondering the question**", "thought": True}
