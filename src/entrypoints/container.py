@@ -358,6 +358,7 @@ class Container(containers.DeclarativeContainer):
     prompts = providers.Singleton(Prompts, budget=budget, own_model=providers.Callable(_own_model, model))
     quotas = providers.Singleton(_quotas, settings)
     make_summaries = providers.Singleton(summaries.MakeSummaries, uow=uow, model=model, prompts=prompts)
+    ends = providers.Singleton(replies.Ends)
     generate_reply = providers.Singleton(
         generation.GenerateReply,
         uow=uow,
@@ -367,6 +368,7 @@ class Container(containers.DeclarativeContainer):
         show=show_parts,
         room_feed=room_feed,
         prompts=prompts,
+        ends=ends,
         timeout=settings.provided.model_timeout,
     )
     local_queue = providers.Singleton(_local_queue, generate_reply, failpoints, concurrency)
@@ -427,7 +429,11 @@ class Container(containers.DeclarativeContainer):
     delete_message = providers.Singleton(messages.DeleteMessage, uow=uow, room_feed=room_feed, feed=feed)
     draining = providers.Singleton(Draining)
     await_reply = providers.Singleton(
-        replies.AwaitReply, uow=uow, feed=feed, hurry=providers.Callable(lambda draining: draining.hurries, draining)
+        replies.AwaitReply,
+        uow=uow,
+        feed=feed,
+        ends=ends,
+        hurry=providers.Callable(lambda draining: draining.hurries, draining),
     )
     follow_reply = providers.Singleton(follow.FollowReply, uow=uow, feed=feed)
     read_reply = providers.Singleton(replies.ReadReply, uow=uow)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 from entrypoints.container import build_container
 from entrypoints.logs import configure_logs
@@ -26,8 +27,18 @@ def run(settings: Settings, *, processes: int, threads: int, concurrency: int) -
     if processes > 1:
         return _supervise([sys.executable, "-m", "entrypoints.cli", "worker", "--processes", "1",
                            "--threads", str(threads), "--concurrency", str(concurrency)], processes)  # fmt: skip
-    asyncio.run(_work(settings, threads, concurrency))
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_work(settings, threads, concurrency))
     return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, as the API's processes have it, where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 async def _work(settings: Settings, threads: int, concurrency: int) -> None:

@@ -25,11 +25,12 @@ from chat_core.ports.language_model import (
     Text,
     Thinking,
 )
-from chat_core.ports.storage import Transaction, UnitOfWork
+from chat_core.ports.storage import Answered, Transaction, UnitOfWork
 from chat_core.use_cases.attempts import first_attempt
 from chat_core.use_cases.drafts import ANSWER_MAX, AnswerTooLong, Draft, Verdict, verdict_of, verdict_of_stop
 from chat_core.use_cases.parts import ShowParts
 from chat_core.use_cases.prompts import Prompts
+from chat_core.use_cases.replies import Ends
 from chat_core.use_cases.transactions import again_on_contention
 from chat_core.use_cases.turns import Turns
 
@@ -69,6 +70,7 @@ class GenerateReply:
     lease: float = 15.0
     timeout: float = 300.0
     prompts: Prompts = field(default_factory=Prompts)
+    ends: Ends = field(default_factory=Ends)
     now: Callable[[], datetime] = utc_now
 
     async def __call__(self, reply_id: ReplyId) -> None:
@@ -327,7 +329,7 @@ class GenerateReply:
             cuts=draft.cuts,
             sources=job.prompt.sources,
         )
-        place: int | None = None
+        place, answer = None, None
         async with self.uow() as tx:
             if message_id is not None:
                 answer = _answer(job, verdict, message_id, at)
@@ -343,6 +345,8 @@ class GenerateReply:
                 if not await tx.replies.finish(ended):
                     return
             await tx.commit()
+        stored = replace(answer, seq=place) if answer is not None and place is not None else None
+        self.ends.tell(Answered(reply=ended, message=stored))
         if place is not None:
             await self.room_feed.tell(LogGrew(room_id=reply.room_id, seq=place))
 

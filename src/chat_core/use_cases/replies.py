@@ -1,7 +1,8 @@
 """Following a reply, stopping it, trying it again, and finding those that nobody makes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -11,7 +12,7 @@ from chat_core.domain.reply import Reply, ReplyStatus
 from chat_core.domain.room import open_door
 from chat_core.domain.user import Actor
 from chat_core.errors import NotFound, NotRetryable
-from chat_core.ports.delivery import ReplyChanged, ReplyFeed, ReplyQueue, RoomFeed
+from chat_core.ports.delivery import ReplyChanged, ReplyFeed, ReplyQueue, RoomFeed, Watch
 from chat_core.ports.storage import Answered, Transaction, UnitOfWork
 from chat_core.use_cases.quotas import Quotas
 from chat_core.use_cases.rooms import cancel_unfinished
@@ -27,6 +28,34 @@ async def _seen_reply(tx: Transaction, actor: Actor, reply_id: ReplyId) -> Reply
     return reply
 
 
+class Ends:
+    """Ends of replies that were made in this process, for those who wait for them here: they need not be read back."""
+
+    def __init__(self) -> None:
+        self._awaited: dict[ReplyId, int] = {}
+        self._known: dict[ReplyId, Answered] = {}
+
+    @contextmanager
+    def awaited(self, reply_id: ReplyId) -> Generator[None]:
+        """From now on, until this is left, an end that is told of is kept."""
+        self._awaited[reply_id] = self._awaited.get(reply_id, 0) + 1
+        try:
+            yield
+        finally:
+            self._awaited[reply_id] -= 1
+            if not self._awaited[reply_id]:
+                del self._awaited[reply_id]
+                self._known.pop(reply_id, None)
+
+    def tell(self, answered: Answered) -> None:
+        """Of a reply whose end was stored just now."""
+        if answered.reply.id in self._awaited:
+            self._known[answered.reply.id] = answered
+
+    def get(self, reply_id: ReplyId) -> Answered | None:
+        return self._known.get(reply_id)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AwaitReply:
     """Wait for a reply's end, wherever it is made; gives it back as it stands after ``seconds`` at the latest.
@@ -37,6 +66,7 @@ class AwaitReply:
 
     uow: UnitOfWork
     feed: ReplyFeed
+    ends: Ends = field(default_factory=Ends)
     look_every: float = 1.0
     hurry: Callable[[], bool] = lambda: False
     monotonic: Callable[[], float] = time.monotonic
@@ -44,17 +74,23 @@ class AwaitReply:
     async def __call__(self, *, reply_id: ReplyId, seconds: float, just_queued: bool = False) -> Answered:
         until = self.monotonic() + seconds
         async with self.feed.watch(reply_id) as watch:
-            if just_queued:
-                await watch.wait(min(seconds, self.look_every))
-            while True:
+            with self.ends.awaited(reply_id):
+                return await self._look(watch, reply_id, until, just_queued=just_queued)
+
+    async def _look(self, watch: Watch, reply_id: ReplyId, until: float, *, just_queued: bool) -> Answered:
+        if just_queued:
+            await watch.wait(min(until - self.monotonic(), self.look_every))
+        while True:
+            answer = self.ends.get(reply_id)
+            if answer is None:
                 async with self.uow.read() as tx:
                     answer = await tx.answered(reply_id)
-                if answer is None:
-                    raise NotFound
-                left = until - self.monotonic()
-                if answer.reply.final or left <= 0 or self.hurry():
-                    return answer
-                await watch.wait(min(left, self.look_every))
+            if answer is None:
+                raise NotFound
+            left = until - self.monotonic()
+            if answer.reply.final or left <= 0 or self.hurry():
+                return answer
+            await watch.wait(min(left, self.look_every))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
