@@ -204,7 +204,7 @@ async def test_a_token_of_a_key_that_is_gone_is_like_any_other_that_is_none(star
 
 @pytest.mark.abuse("A21")
 async def test_a_sign_up_tells_only_what_is_public_and_is_documented(start: Start):
-    """Names are public, so that one that is taken is said to be; the same of an address costs a sign-up of the limit."""
+    """Names are public, so that a taken one is said to be; the same of an address costs a sign-up of the limit."""
     async with start() as url, people(url, "ada") as [ada]:
         taken = await ada.post("/auth/signup", {"username": "ADA", "email": "new@example.com", "password": PASSWORD})
         assert taken.status_code == 409

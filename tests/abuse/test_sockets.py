@@ -14,6 +14,7 @@ import websockets
 from tests.abuse.conftest import Build, Start
 from tests.e2e.live import PATIENCE, Socket, socket
 from tests.e2e.service import Person, people, served
+from tests.faults.polling import until
 
 #: With the limits of frames, and without those of requests.
 LIMITED: dict[str, Any] = {"rate_limits": "on"}
@@ -34,7 +35,7 @@ def frame(opcode: int, payload: bytes = b"", *, last: bool = True) -> bytes:
 
 @asynccontextmanager
 async def mistreated(person: Person) -> AsyncIterator[Socket]:
-    """A socket of theirs that is to be closed by the service; the client's own good-bye then makes no sense any more."""
+    """A socket of theirs that the service has to close: after that a good-bye makes no sense any more."""
     url = str(person.http.base_url).replace("http", "ws", 1).rstrip("/") + "/ws"
     headers = {"Authorization": person.http.headers["Authorization"]}
     raw = await websockets.connect(url, additional_headers=headers, compression=None)
@@ -238,14 +239,14 @@ NOBODY = (
 async def test_sockets_without_a_token_are_refused_by_the_hundred_and_leave_nothing(build: Build):
     container = build(**LIMITED)
     async with served(container) as url, people(url, "ada") as [ada]:
-        address = url.replace("http", "ws") + "/ws"
+        address, told = url.replace("http", "ws") + "/ws", set()
 
         async def knock(how: dict[str, Any]) -> int:
             try:
                 async with websockets.connect(address, **how):
                     return 101
             except websockets.InvalidStatus as refused:
-                assert b"urn:chat-api:problem:not-authenticated" in (refused.response.body or b"")
+                told.add(json.loads(refused.response.body or b"{}")["type"])
                 return refused.response.status_code
 
         assert [await knock(how) for how in NOBODY] == [401] * len(NOBODY)
@@ -253,9 +254,8 @@ async def test_sockets_without_a_token_are_refused_by_the_hundred_and_leave_noth
         for _ in range(10):
             found = await asyncio.gather(*(knock(NOBODY[number % len(NOBODY)]) for number in range(50)))
             assert set(found) == {401}
-        async with asyncio.timeout(PATIENCE):
-            while len(asyncio.all_tasks()) > before:
-                await asyncio.sleep(0.01)
+        assert told == {"urn:chat-api:problem:not-authenticated"}
+        await until(lambda: len(asyncio.all_tasks()) <= before, PATIENCE, "nothing is left of those who knocked")
         assert not container.hub()._connections
         assert not container.open_sockets()._open
         assert not container.open_streams()._open

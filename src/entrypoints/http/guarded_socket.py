@@ -1,4 +1,4 @@
-"""uvicorn's WebSocket protocol with bounds that it lacks: on what is no message and so is never seen by the application."""
+"""uvicorn's WebSocket protocol with bounds that it lacks: on what is no message, and never gets to the application."""
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
