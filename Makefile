@@ -32,12 +32,13 @@ test: $(DEV) ## run the tests (ARGS="tests/unit -x" for some of them)
 faults: $(DEV) ## break everything that can break, and print the table (ARGS="--only F01,F14 --seeds 1")
 	@$(BIN)/python -m tests.faults $(ARGS)
 
-check: $(DEV) ## formatting, lint, the rings, and types
+check: $(DEV) ## formatting, lint, the rings, types, and known vulnerabilities
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/basedpyright
 	$(BIN)/mypy
+	@$(BIN)/python -m tests.audit
 
 format: $(DEV) ## put the code in order
 	$(BIN)/ruff check --fix-only .

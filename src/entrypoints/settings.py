@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from dotenv import dotenv_values
 
-from entrypoints.secret_key import SecretKeyError, check_secret_key, kept_secret_key
+from entrypoints.secret_key import SecretKeyError, check_own_purpose, check_private, check_secret_key, kept_secret_key
 
 T = TypeVar("T")
 
@@ -104,16 +104,21 @@ NO_RATES: Mapping[str, Any] = dict.fromkeys(
 )
 
 
-def read_environ(env_file: Path = Path(".env")) -> dict[str, str]:
+#: Where variables besides those of the environment stand.
+ENV_FILE = Path(".env")
+
+
+def read_environ(env_file: Path = ENV_FILE) -> dict[str, str]:
     """The process's environment over the variables of ``.env``. A variable set to nothing counts as not set."""
     values = {name: value for name, value in dotenv_values(env_file).items() if value is not None}
     return {name: value for name, value in {**values, **os.environ}.items() if value.strip()}
 
 
-def load_settings(environ: Mapping[str, str], **given: object) -> Settings:
+def load_settings(environ: Mapping[str, str], *, env_file: Path | None = None, **given: object) -> Settings:
     """The settings that these variables make; ``given`` (host, port, workers) come from a command line and win.
 
-    Raises ``SettingsError`` with every problem. Without ``SECRET_KEY``, and with ``DEBUG``, a random key is made and
+    Raises ``SettingsError`` with every problem; without ``DEBUG`` an ``env_file`` with secrets for everybody to read
+    is one. Without ``SECRET_KEY``, and with ``DEBUG``, a random key is made and
     kept beside the database.
     """
     reader = _Reader({**environ, **{name.upper(): str(value) for name, value in given.items() if value is not None}})
@@ -133,7 +138,7 @@ def load_settings(environ: Mapping[str, str], **given: object) -> Settings:
         database_pool_size=reader.number("DATABASE_POOL_SIZE", 10, 1, 200),
         auto_migrate=reader.flag("AUTO_MIGRATE", default=database_url.startswith("sqlite")),
         redis_url=reader.redis_url("REDIS_URL"),
-        secret_keys=reader.secret_keys(debug, database_url, algorithm),
+        secret_keys=reader.secret_keys(debug, database_url, algorithm, env_file),
         algorithm=algorithm,
         access_token_expire_minutes=reader.number("ACCESS_TOKEN_EXPIRE_MINUTES", 30, 1, 1440),
         cors_origins=reader.origins("CORS_ORIGINS"),
@@ -295,13 +300,17 @@ class _Reader:
         wanted = "exact origins with commas between, such as https://chat.example.com, without a path and never *"
         return self._read(name, (), parse, wanted)
 
-    def secret_keys(self, debug: bool, database_url: str, algorithm: str) -> tuple[str, ...]:
+    def secret_keys(self, debug: bool, database_url: str, algorithm: str, env_file: Path | None) -> tuple[str, ...]:
         given = self._environ.get("SECRET_KEY")
         previous = [key.strip() for key in self._environ.get("SECRET_KEY_PREVIOUS", "").split(",") if key.strip()]
         try:
             for name, key in [("SECRET_KEY", given), *(("SECRET_KEY_PREVIOUS", key) for key in previous)]:
                 if key is not None:
                     check_secret_key(name, key.strip(), int(algorithm.removeprefix("HS")) // 8)
+            if given is not None:
+                check_own_purpose(given.strip(), self._environ)
+            if env_file is not None and not debug:
+                check_private(env_file)
             if given is None and not debug:
                 raise SecretKeyError(
                     "SECRET_KEY is not set: without DEBUG it must be, to at least 32 random characters, for example "

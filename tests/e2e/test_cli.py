@@ -88,6 +88,7 @@ def test_help_loads_nothing_heavy(tmp_path):
     assert modules_after(code, tmp_path).isdisjoint(HEAVY)
 
 
+@pytest.mark.abuse("A97")
 def test_an_api_with_an_echo_loads_no_client_of_anything_else(tmp_path):
     code = (
         "import asyncio\n"
@@ -260,6 +261,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.abuse("A95")
 @pytest.mark.parametrize(("settings", "named"), REFUSED.values(), ids=REFUSED.keys())
 def test_serve_refuses_settings_by_their_name(run, settings, named):
     code, out, err = run("serve", **settings)
@@ -269,6 +271,7 @@ def test_serve_refuses_settings_by_their_name(run, settings, named):
     assert all(name in err for name in named)
 
 
+@pytest.mark.abuse("A95")
 def test_serve_refuses_in_a_process_of_its_own(tmp_path):
     done = chat_api("serve", "--host", "0.0.0.0", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
