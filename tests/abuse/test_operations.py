@@ -58,9 +58,9 @@ async def _bug(**_: object) -> None:
     raise RuntimeError(DEPTHS)
 
 
-async def _bug_midway(**_: object) -> AsyncIterator[None]:
-    for nothing in ():
-        yield nothing
+async def _bug_midway(**_asked: object) -> AsyncIterator[None]:
+    for _ in range(0):
+        yield
     raise RuntimeError(DEPTHS)
 
 
