@@ -16,7 +16,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python $(BIN)/python --py
 	--no-emit-index-url --no-annotate --no-strip-extras --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test faults check format lock clean
+.PHONY: help run setup test abuse fuzz faults bench check format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,8 +29,17 @@ setup: $(DEV) ## make the whole environment in .venv, for working on the project
 test: $(DEV) ## run the tests (ARGS="tests/unit -x" for some of them)
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
+abuse: $(DEV) ## try every abuse on the list, also what takes minutes
+	$(BIN)/python -m pytest -n 2 -m "abuse or long" $(ARGS)
+
+fuzz: $(DEV) ## ask 100,000 generated things (ARGS="--requests 20000 --seed 7")
+	@$(BIN)/python -m tests.abuse.fuzz $(ARGS)
+
 faults: $(DEV) ## break everything that can break, and print the table (ARGS="--only F01,F14 --seeds 1")
 	@$(BIN)/python -m tests.faults $(ARGS)
+
+bench: $(DEV) ## measure the speed against floors, and print the table (ARGS="--quick" in under two minutes)
+	@$(BIN)/python -m bench $(ARGS)
 
 check: $(DEV) ## formatting, lint, the rings, types, and known vulnerabilities
 	$(BIN)/ruff format --check .
@@ -50,7 +59,7 @@ lock: $(DEV) ## write both locks anew; what still fits stays (UPGRADE=1 takes th
 
 clean: ## remove the environment and every cache
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(MADE):
 	@command -v "$(PYTHON)" >/dev/null || { \

@@ -1,15 +1,15 @@
-"""What one chunk of a stream costs: our adapters for OpenAI and Gemini, Google's library, and a floor.
+"""What a chunk of a stream costs our adapters, and what reading and decoding alone would.
 
-Run by hand: ``PYTHONPATH=src python bench/chunk.py [chunks]``. A process of its own sends what was recorded of a
-provider, either all at once or each chunk by itself, a millisecond apart. CPU time is this process's, user and system
-together; the best of five rounds, after one to warm up, less what a stream of one chunk costs. The loop is uvloop's, as
-in the service. The floor splits the bytes into lines and has msgspec decode them into the adapter's own types: with
-nothing under it, and with aiohttp.
+``python -m bench.chunk serve PORT`` sends what was recorded of a provider, either all at once or each chunk by itself,
+a millisecond apart; ``python -m bench.chunk read NAME URL ROUNDS`` prints the microseconds of CPU (user and system
+together) that a chunk costs that process, all at once and by itself, as JSON: the best of so many rounds, after one to
+warm up, less what a stream of one chunk costs. The loop is uvloop's, as in the service. The floor is aiohttp, the lines
+of its bytes, and msgspec for the adapter's own types.
 """
 
 import asyncio
+import json
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -17,11 +17,16 @@ from contextlib import aclosing
 
 import aiohttp
 import uvloop
-from google import genai
-from google.genai import types
 
-from adapters.llm import chat_completions, chat_completions_format, gemini, gemini_format, gemini_sdk
+from adapters.llm import chat_completions, chat_completions_format, gemini, gemini_format
+from bench.load import ROOT
+from bench.plan import Size
+from bench.stage import Stage
+from bench.table import Row, missing
 from chat_core.ports.language_model import Conversation, LanguageModel, Text, Turn, TurnRole
+
+#: What is measured, and against what.
+NAMES = {"chunk-openai": "openai-floor", "chunk-gemini": "gemini-floor", "chunk-gemini-sdk": "google-genai"}
 
 OPENAI = (
     b'data: {"id":"chatcmpl-CbQ0lVqYd1n3vT5rX7","object":"chat.completion.chunk","created":1795000000,'
@@ -46,7 +51,7 @@ def recorded(openai: bool, chunks: int) -> list[bytes]:
     return [*(GEMINI % (word, b"") for word in words), GEMINI_END]
 
 
-async def serve() -> None:
+async def serve(port: int) -> None:
     """Paths begin with how many chunks are sent, and ``all`` or ``each``."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -65,9 +70,7 @@ async def serve() -> None:
                     await asyncio.sleep(0.001)
             writer.write(b"0\r\n\r\n")
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+    await (await asyncio.start_server(answer, "127.0.0.1", port)).serve_forever()
 
 
 async def _head(reader: asyncio.StreamReader) -> bytes:
@@ -108,6 +111,9 @@ async def read_raw(session: aiohttp.ClientSession, url: str, decode: Callable[[b
 
 async def by_library(base: str) -> None:
     """Google's library as it comes."""
+    from google import genai
+    from google.genai import types
+
     client = genai.Client(api_key="k", http_options=types.HttpOptions(base_url=base, api_version="v1beta"))
     stream = await client.aio.models.generate_content_stream(model="gemini-3.8-flash", contents="hello")
     async for _ in stream:
@@ -116,72 +122,83 @@ async def by_library(base: str) -> None:
     client.close()
 
 
-def split(wire: bytes, decode: Callable[[bytes], object]) -> None:
-    for line in wire.split(b"\n"):
-        if line.startswith(b"data: {"):
-            decode(line[6:])
+def _deeds(name: str, url: str) -> Callable[[str, int], Callable[[], Awaitable[None]]]:
+    """How so many chunks, sent so, are read by that name."""
+    path = "/v1/chat/completions" if name.startswith("openai") else "/gemini"
+    decodes: dict[str, Callable[[bytes], object]] = {
+        "openai-floor": chat_completions_format._chunk.decode,  # noqa: SLF001
+        "gemini-floor": gemini_format._event.decode,  # noqa: SLF001
+    }
 
+    def adapter(base: str) -> LanguageModel:
+        if name == "chunk-openai":
+            return chat_completions.create("gpt-5.2", {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": f"{base}/v1"})
+        if name == "chunk-gemini":
+            return gemini.create("gemini-3.8-flash", {"GEMINI_API_KEY": "k", "GEMINI_BASE_URL": base})
+        from adapters.llm import gemini_sdk
 
-async def compare(url: str, how: str, chunks: int) -> None:
-    async def cost(make: Callable[[str], LanguageModel], path: str) -> float:
-        found: list[float] = []
-        for number in (chunks, 1):
-            model = make(f"{url}/{how}/{number}{path}")
-            found.append(await cpu(lambda m=model, n=number: read(m, n), 5))  # type: ignore[misc]
-            await model.aclose()  # type: ignore[attr-defined]
-        return (found[0] - found[1]) * 1e6 / (chunks - 1)
-
-    async def floor(path: str, decode: Callable[[bytes], object]) -> float:
-        async with aiohttp.ClientSession() as session:
-            found = [
-                await cpu(lambda n=number: read_raw(session, f"{url}/{how}/{n}{path}", decode), 5)  # type: ignore[misc]
-                for number in (chunks, 1)
-            ]
-        return (found[0] - found[1]) * 1e6 / (chunks - 1)
-
-    def openai(base: str) -> LanguageModel:
-        return chat_completions.create("gpt-5.2", {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": base})
-
-    def own_gemini(base: str) -> LanguageModel:
-        return gemini.create("gemini-3.8-flash", {"GEMINI_API_KEY": "k", "GEMINI_BASE_URL": base})
-
-    def sdk(base: str) -> LanguageModel:
         return gemini_sdk.create("gemini-3.8-flash", {"GEMINI_API_KEY": "k", "GEMINI_BASE_URL": base})
 
-    print(f"{'all at once' if how == 'all' else 'each by itself'}, {chunks} chunks")
-    openai_decode, gemini_decode = chat_completions_format._chunk.decode, gemini_format._event.decode  # noqa: SLF001
-    for name, decode, is_openai in (("openai", openai_decode, True), ("gemini", gemini_decode, False)):
-        wire = b"".join(recorded(is_openai, chunks))
-        rounds: list[float] = []
-        for _ in range(6):
-            before = time.process_time()
-            split(wire, decode)
-            rounds.append(time.process_time() - before)
-        print(f"  floor, {name:26} {min(rounds) * 1e6 / chunks:6.1f} µs a chunk")
-    print(f"  floor with aiohttp, openai        {await floor('/v1/chat/completions', openai_decode):6.1f} µs")
-    print(f"  floor with aiohttp, gemini        {await floor('/gemini', gemini_decode):6.1f} µs")
-    print(f"  openai                            {await cost(openai, '/v1'):6.1f} µs")
-    print(f"  gemini                            {await cost(own_gemini, ''):6.1f} µs")
-    print(f"  gemini-sdk                        {await cost(sdk, ''):6.1f} µs")
-    found = [await cpu(lambda n=number: by_library(f"{url}/{how}/{n}"), 5) for number in (chunks, 1)]  # type: ignore[misc]
-    print(f"  google-genai alone                {(found[0] - found[1]) * 1e6 / (chunks - 1):6.1f} µs")
+    def deed(how: str, count: int) -> Callable[[], Awaitable[None]]:
+        base = f"{url}/{how}/{count}"
+        if name == "google-genai":
+            return lambda: by_library(base)
+        if name in decodes:
+            session = aiohttp.ClientSession()
+            return lambda: read_raw(session, base + path, decodes[name])
+        model = adapter(base)
+        return lambda: read(model, count)
+
+    return deed
 
 
-def main() -> None:
-    if sys.argv[1:] == ["serve"]:
-        asyncio.run(serve())
-        return
-    chunks = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
-    server = subprocess.Popen([sys.executable, __file__, "serve"], stdout=subprocess.PIPE, text=True)
-    try:
-        assert server.stdout is not None
-        url = f"http://127.0.0.1:{int(server.stdout.readline())}"
-        for how, number in (("all", chunks), ("each", min(chunks, 500))):
-            uvloop.run(compare(url, how, number))
-    finally:
-        server.terminate()
-        server.wait()
+async def measure(name: str, url: str, rounds: int) -> None:
+    deed, found = _deeds(name, url), {}
+    for how, count in (("all", 2000), ("each", 60 * rounds)):
+        many, one = [await cpu(deed(how, number), rounds) for number in (count, 1)]
+        found[how] = (many - one) * 1e6 / (count - 1)
+    print(json.dumps(found), flush=True)
+
+
+async def _cost(name: str, url: str, rounds: int) -> dict[str, float]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench.chunk", "read", name, url, str(rounds)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+    )
+    out, errors = await process.communicate()
+    assert out, errors.decode()[-500:]
+    found: dict[str, float] = json.loads(out)
+    return found
+
+
+async def chunks(stage: Stage, size: Size, names: list[str]) -> list[Row]:
+    server = await stage.serve("chunks", [sys.executable, "-m", "bench.chunk", "serve"], {})
+    url = f"http://127.0.0.1:{server.port}"
+    rows = []
+    for name in names:
+        what = f"CPU for a streamed chunk, {name.removeprefix('chunk-')}"
+        if size.quick and name == "chunk-gemini-sdk":
+            rows.append(missing(name, what, "loading Google's library takes too long for this"))
+            continue
+        floor, ours = [await _cost(each, url, 2 if size.quick else 5) for each in (NAMES[name], name)]
+        rows.append(
+            Row(
+                name=name,
+                what=what,
+                unit=" µs",
+                ours=ours["all"],
+                floor=floor["all"],
+                ratio=ours["all"] / floor["all"],
+                note=f"all at once; each by itself {ours['each']:.0f} µs, floor {floor['each']:.0f}",
+            )
+        )
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1] == "serve":
+        asyncio.run(serve(int(sys.argv[2])))
+    else:
+        uvloop.run(measure(sys.argv[2], sys.argv[3], int(sys.argv[4])))

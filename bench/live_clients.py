@@ -1,6 +1,6 @@
 """Light clients of live rooms, in a process of their own: they count what comes, and remember when the last one got it.
 
-``python -m bench.live_clients KIND HOST PORT COUNT PATH TOKEN [ROOM]`` opens ``COUNT`` of ``KIND`` (``ws`` or ``sse``),
+``python -m bench.live_clients KIND PORT COUNT PATH TOKEN ROOM`` opens ``COUNT`` of ``KIND`` (``ws`` or ``sse``),
 prints ``ready``, and at a line on its standard input prints, as JSON, how many are open, how many frames came, and for
 each text ``msg-NNNNNN`` how many got it and when the last one did (``time.monotonic``).
 """
@@ -95,10 +95,10 @@ def masked(text: bytes) -> bytes:
     return b"\x81" + size + b"\0\0\0\0" + text
 
 
-async def main(kind: str, host: str, port: int, count: int, path: str, token: str, room: str = "") -> None:
+async def main(kind: str, port: int, count: int, path: str, token: str, room: str) -> None:
     tally = Tally()
     key = base64.b64encode(os.urandom(16)).decode()
-    lines = [f"GET {path} HTTP/1.1", f"Host: {host}:{port}"]
+    lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}"]
     if token != "-":
         lines.append(f"Authorization: Bearer {token}")
     if kind == "ws":
@@ -110,7 +110,7 @@ async def main(kind: str, host: str, port: int, count: int, path: str, token: st
     loop = asyncio.get_running_loop()
     for start in range(0, count, 50):
         for _ in range(min(50, count - start)):
-            await loop.create_connection(lambda: Client(tally, request, first, kind == "sse"), host, port)
+            await loop.create_connection(lambda: Client(tally, request, first, kind == "sse"), "127.0.0.1", port)
         while tally.ready < min(count, start + 50):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     print("ready", flush=True)
@@ -123,5 +123,5 @@ async def main(kind: str, host: str, port: int, count: int, path: str, token: st
 
 
 if __name__ == "__main__":
-    kind, host, port, count, path, token, *room = sys.argv[1:]
-    uvloop.run(main(kind, host, int(port), int(count), path, token, *room))
+    kind, port, count, path, token, room = sys.argv[1:]
+    uvloop.run(main(kind, int(port), int(count), path, token, room))

@@ -1,102 +1,98 @@
-"""A small load generator, in a process of its own: so many connections, each with one request at a time.
-
-``python -m bench.load`` reads a JSON object from its standard input: ``port``, ``seconds``, ``clients`` and
-``requests``, each a whole HTTP/1.1 request; the clients take them in turn. It prints one JSON object: how many answers
-came, how long that took, their statuses, and the median and the 99th percentile in milliseconds. An answer costs it
-some 30 µs, so that it is no bottleneck below some 15,000 a second.
-"""
+"""Load by a tool that is no bottleneck: wrk where it is installed, else the small client of ``load_client``."""
 
 import asyncio
 import json
-import re
+import os
+import shutil
 import sys
-import time
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-import uvloop
-
-_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
-
-
-class Client(asyncio.Protocol):
-    def __init__(self, load: "Load") -> None:
-        self.load = load
-        self.buffer = b""
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        self.next()
-
-    def next(self) -> None:
-        self.began = time.perf_counter()
-        self.transport.write(self.load.request())
-
-    def data_received(self, data: bytes) -> None:
-        self.buffer = self.buffer + data if self.buffer else data
-        end = self.buffer.find(b"\r\n\r\n")
-        if end < 0:
-            return
-        length = _LENGTH.search(self.buffer, 0, end)
-        if length is None or len(self.buffer) < end + 4 + int(length[1]):
-            return
-        self.load.answered(self.buffer[9:12], time.perf_counter() - self.began)
-        self.buffer = b""
-        if self.load.open:
-            self.next()
-        else:
-            self.transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.load.left()
+ROOT = Path(__file__).parents[1]
+_SCRIPT = Path(__file__).with_name("wrk.lua")
 
 
+@dataclass(frozen=True)
 class Load:
-    def __init__(self, requests: list[bytes], clients: int) -> None:
-        self.requests, self.count, self.clients = requests, 0, clients
-        self.times: list[float] = []
-        self.statuses: dict[str, int] = {}
-        self.open = True
-        self.ended = asyncio.Event()
+    """What a load met: good answers a second, the share of all that were not good, times in milliseconds, and what one
+    answer cost the server's processes."""
 
-    def request(self) -> bytes:
-        self.count += 1
-        return self.requests[self.count % len(self.requests)]
-
-    def answered(self, status: bytes, seconds: float) -> None:
-        name = status.decode()
-        self.statuses[name] = self.statuses.get(name, 0) + 1
-        self.times.append(seconds)
-
-    def left(self) -> None:
-        self.clients -= 1
-        if not self.clients:
-            self.ended.set()
+    rate: float
+    refused: float
+    median_ms: float
+    late_ms: float
+    cpu_ms: float
 
 
-async def main() -> None:
-    asked = json.load(sys.stdin)
-    load = Load([text.encode() for text in asked["requests"]], asked["clients"])
-    loop = asyncio.get_running_loop()
-    began = time.perf_counter()
-    for _ in range(asked["clients"]):
-        await loop.create_connection(lambda: Client(load), "127.0.0.1", asked["port"])
-    await asyncio.sleep(asked["seconds"])
-    load.open = False
-    async with asyncio.timeout(60):
-        await load.ended.wait()
-    times = sorted(load.times)
-    print(
-        json.dumps(
-            {
-                "answers": len(times),
-                "seconds": time.perf_counter() - began,
-                "statuses": load.statuses,
-                "median_ms": times[len(times) // 2] * 1000,
-                "late_ms": times[len(times) * 99 // 100] * 1000,
-            }
-        )
+@cache
+def wrk() -> str | None:
+    return shutil.which("wrk")
+
+
+def tool() -> str:
+    return "wrk, one thread" if wrk() else "a small asyncio client, one process (wrk is not installed)"
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """CPU time of these processes and of their children that have ended, in seconds."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += sum(int(field) for field in fields[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def request(method: str, path: str, token: str = "", body: Any = None) -> str:
+    """A whole HTTP/1.1 request."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: bench"]
+    if token:
+        lines.append(f"Authorization: Bearer {token}")
+    text = "" if body is None else json.dumps(body)
+    if body is not None:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(text)}"]
+    return "\r\n".join([*lines, "", text])
+
+
+async def load(port: int, requests: Sequence[str], clients: int, seconds: float, pids: Sequence[int] = ()) -> Load:
+    """Put these requests to a server in turn, by so many clients with one at a time.
+
+    An answer is good where it is a 2xx. Raises ``AssertionError`` where a tenth of them are not.
+    """
+    with tempfile.NamedTemporaryFile("w", prefix="bench-load-") as file:
+        file.write("\0".join(requests))
+        file.flush()
+        before = cpu_seconds(pids)
+        found = await _run(*_command(port, file.name, clients, seconds))
+        spent = cpu_seconds(pids) - before
+    assert found["answers"] > 10 * found["bad"], f"{found['bad']} of {found['answers']} answers were no 2xx"
+    # wrk drops what runs at its end; ours lets it finish. On average half of each was done.
+    answers = found["answers"] + (clients / 2 if wrk() else 0)
+    return Load(
+        rate=(answers - found["bad"]) / found["seconds"],
+        refused=found["bad"] / found["answers"],
+        median_ms=found["median_ms"],
+        late_ms=found["late_ms"],
+        cpu_ms=spent * 1000 / answers,
     )
 
 
-if __name__ == "__main__":
-    uvloop.run(main())
+def _command(port: int, requests: str, clients: int, seconds: float) -> list[str]:
+    if (program := wrk()) is None:
+        return [sys.executable, "-m", "bench.load_client", str(port), requests, str(clients), str(seconds)]
+    # It takes whole seconds alone.
+    options = ["-t1", f"-c{clients}", f"-d{max(1, round(seconds))}s", "--timeout", "60s", "--latency"]
+    return [program, *options, "-s", str(_SCRIPT), f"http://127.0.0.1:{port}/", "--", requests]
+
+
+async def _run(*command: str) -> dict[str, Any]:
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=ROOT
+    )
+    out, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    found: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return found

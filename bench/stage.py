@@ -1,85 +1,68 @@
-"""What a run of the benches is made on: servers from their wheels, the stub, the service, and load against them."""
+"""What a run is made on: servers from their wheels, the stub of a provider, the service, and the floors."""
 
 import asyncio
-import json
-import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jwt
-from bench.floors.send import KEY, USER
+import asyncpg
 
+from bench.load import ROOT
+from bench.plan import MODELS
+from tests.e2e.service import Person
 from tests.faults.polling import until
 from tests.faults.processes import Process
 from tests.faults.servers import Postgres, Valkey, free_port
 from tests.faults.service import Service, environment
 
-ROOT = Path(__file__).parents[1]
-#: As PostgreSQL is run: with its disk, and room for its pages. Each commit is on the disk before it is acknowledged.
-POSTGRES = {"fsync": "on", "shared_buffers": "256MB"}
+#: PostgreSQL waits for its disk, as is its default: a commit costs what it costs. It has room for the pages here.
+POSTGRES = {"fsync": "on", "shared_buffers": "256MB", "deadlock_timeout": "1s"}
+KINDS = ("sqlite", "postgres", "redis")
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a load met."""
+class Floor:
+    """One that is being served."""
 
-    rate: float
-    median_ms: float
-    late_ms: float
-    cpu_ms: float
+    port: int
+    process: Process
 
 
-def cpu_seconds(pids: Sequence[int]) -> float:
-    """CPU time of these processes, in seconds."""
-    ticks = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+@dataclass(frozen=True)
+class Running:
+    """The service, with somebody who uses it. ``database`` is the URL of what it stores in."""
 
+    service: Service
+    person: Person
+    database: str
 
-def request(method: str, path: str, token: str = "", body: Any = None, **headers: str) -> str:
-    """A whole HTTP/1.1 request."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: bench"]
-    if token:
-        lines.append(f"Authorization: Bearer {token}")
-    text = "" if body is None else json.dumps(body)
-    if body is not None:
-        lines += ["Content-Type: application/json", f"Content-Length: {len(text)}"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return "\r\n".join([*lines, "", text])
+    @property
+    def port(self) -> int:
+        return self.service.apis[0].port
 
+    @property
+    def pids(self) -> list[int]:
+        return [process.pid for process in self.service.processes]
 
-async def load(port: int, requests: list[str], clients: int, seconds: float, pids: Sequence[int] = ()) -> Result:
-    """Put these requests to a server, and hold every answer to be a good one."""
-    before = cpu_seconds(pids)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.load", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT
-    )
-    asked = {"port": port, "requests": requests, "clients": clients, "seconds": seconds}
-    out, _ = await process.communicate(json.dumps(asked).encode())
-    found = json.loads(out)
-    assert all(status.startswith("2") for status in found["statuses"]), found
-    return Result(
-        rate=found["answers"] / found["seconds"],
-        median_ms=found["median_ms"],
-        late_ms=found["late_ms"],
-        cpu_ms=(cpu_seconds(pids) - before) * 1000 / found["answers"],
-    )
+    @property
+    def token(self) -> str:
+        return self.person.http.headers["Authorization"].removeprefix("Bearer ")
 
 
 class Stage:
-    """The servers of a run, each started when it is first asked for."""
+    """The servers of a run, each started when it is first asked for, and kept to the end."""
 
     def __init__(self, directory: Path, stack: AsyncExitStack) -> None:
         self.directory, self._stack = directory, stack
         self._postgres: Postgres | None = None
-        self._stub = 0
+        self._redis: Valkey | None = None
+        self._stub: Floor | None = None
+        self._services: dict[str, Running] = {}
+        self._floors: dict[str, Floor] = {}
 
     async def postgres(self) -> Postgres:
         if self._postgres is None:
@@ -88,85 +71,108 @@ class Stage:
             await self._postgres.start()
         return self._postgres
 
-    async def database(self) -> str:
-        """The URL of a new database at the service's schema."""
-        postgres = await self.postgres()
-        return postgres.url(await postgres.fresh_database())
+    async def connection(self, url: str) -> Any:
+        """To a PostgreSQL database, until the end of the run."""
+        connection = await asyncpg.connect(url)
+        self._stack.push_async_callback(connection.close)
+        return connection
 
     async def redis(self) -> str:
-        redis = Valkey(self.directory)
-        self._stack.callback(redis.kill)
-        await redis.start()
-        return f"redis://127.0.0.1:{redis.port}/0"
+        if self._redis is None:
+            self._redis = Valkey(self.directory)
+            self._stack.callback(self._redis.kill)
+            await self._redis.start()
+        return f"redis://127.0.0.1:{self._redis.port}/0"
 
-    async def stub(self) -> str:
-        """The address of the model's stub."""
-        if not self._stub:
-            self._stub = free_port()
-            await self._process("stub", [sys.executable, "-m", "bench.stub", str(self._stub)], self._stub, {})
-        return f"http://127.0.0.1:{self._stub}"
+    async def stub(self) -> Floor:
+        """The stub of a provider."""
+        if self._stub is None:
+            self._stub = await self.serve("stub", [sys.executable, "-m", "bench.stub"], {})
+        return self._stub
 
-    async def _process(self, name: str, command: list[str], port: int, environ: Mapping[str, str]) -> Process:
-        env = environment({"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", **environ})
-        process = Process(name, command, self.directory / f"{name}.log", env)
-        process.start()
-        self._stack.callback(process.kill)
+    async def stub_url(self) -> str:
+        return f"http://127.0.0.1:{(await self.stub()).port}"
 
-        async def open_() -> bool:
-            assert process.running, process.tail()
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
+    async def serve(self, name: str, command: list[str], environ: Mapping[str, str]) -> Floor:
+        """Start a command, whose last argument is to be a port, and wait until it listens there."""
+        served = self._unstarted(name, command, environ)
+        served.process.start()
+        self._stack.callback(served.process.kill)
+
+        async def listens() -> bool:
+            assert served.process.running, served.process.tail()
+            _, writer = await asyncio.open_connection("127.0.0.1", served.port)
             writer.close()
             return True
 
-        await until(open_, 20, f"{name} is there")
-        return process
+        await until(listens, 20, f"{name} is there")
+        return served
 
-    async def floor(self, app: str, **environ: str) -> tuple[int, Process]:
-        """The port and the process of a floor, under the server that the service has."""
+    def _unstarted(self, name: str, command: list[str], environ: Mapping[str, str]) -> Floor:
         port = free_port()
-        options = ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning", "--no-access-log"]
-        command = [sys.executable, "-m", "uvicorn", app, *options, "--no-server-header"]
-        return port, await self._process(app.rpartition(".")[2].replace(":", "-"), command, port, environ)
+        env = environment({"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", **environ})
+        return Floor(port, Process(name, [*command, str(port)], self.directory / f"{name}.log", env))
 
-    async def send_floor(self) -> tuple[int, Process]:
-        """The floor of the send, on a database of its own."""
-        postgres = await self.postgres()
-        await postgres.execute("CREATE DATABASE floor")
-        stub = f"{await self.stub()}/v1beta/models/stub:generateContent"
-        return await self.floor("bench.floors.send:app", DATABASE_URL=postgres.url("floor"), STUB=stub)
+    async def floor(self, name: str, *, fresh: bool = False, **environ: str) -> Floor:
+        """``bench.floors.NAME`` under the server that the service has; the one that the lines share, or a new one."""
+        if fresh or name not in self._floors:
+            found = await self.serve(f"floor-{name}", _floor_command(name), environ)
+            if fresh:
+                return found
+            self._floors[name] = found
+        return self._floors[name]
 
-    @asynccontextmanager
-    async def service(self, workers: int = 0, **environ: str) -> AsyncIterator[Service]:
-        """The service, with the stub as its model and without limits to one person."""
-        service = Service(
-            self.directory,
-            {
-                "SECRET_KEY": "a-key-of-benchmarks-0123456789-0123456789",
-                "DEBUG": "false",
-                "LOG_LEVEL": "WARNING",
-                "RATE_LIMITS": "off",
-                "LLM": "gemini:stub",
-                "GEMINI_API_KEY": "a-key-of-no-worth",
-                "GEMINI_BASE_URL": await self.stub(),
-                "CHAT_TEST_BUILD": "0",
-                **environ,
-            },
-            apis=1,
-            workers=workers,
-        )
+    def unstarted(self, name: str) -> Floor:
+        """A floor that is yet to be started, and is its caller's to end."""
+        return self._unstarted(f"floor-{name}", _floor_command(name), {})
+
+    async def settings(self, kind: str) -> dict[str, str]:
+        """Of a service on a database of its own, as in production; without limits to what one person asks for."""
+        directory = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=self.directory))
+        if kind == "sqlite":
+            url = f"sqlite:///{directory}/chat.db"
+        else:
+            postgres = await self.postgres()
+            url = postgres.url(await postgres.fresh_database())
+        return {
+            "DATABASE_URL": url,
+            "SECRET_KEY": "a-key-of-benchmarks-0123456789-0123456789",
+            "DEBUG": "false",
+            "RATE_LIMITS": "off",
+            "ACCESS_TOKEN_EXPIRE_MINUTES": "600",  # the one token is good for the whole run
+            "LLM": "gemini:stub",
+            "LLM_OFFERED": ",".join(f"gemini:{model}" for model in MODELS),
+            "GEMINI_API_KEY": "a-key-of-no-worth",
+            "GEMINI_BASE_URL": await self.stub_url(),
+            "CHAT_TEST_BUILD": "0",
+            **({"REDIS_URL": await self.redis()} if kind == "redis" else {}),
+        }
+
+    async def start(self, kind: str, **environ: str) -> Running:
+        """A new service: one API process, and one worker where the kind is ``redis``."""
+        directory = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=self.directory))
+        settings = await self.settings(kind)
+        service = Service(directory, settings | environ, apis=1, workers=int(kind == "redis"))
+        self._stack.callback(service.kill)
         await service.start()
-        try:
-            yield service
-        finally:
-            service.kill()
+        person = Person(service.urls[0], "bench")
+        self._stack.push_async_callback(person.http.aclose)
+        await person.sign_up()
+        return Running(service, person, settings["DATABASE_URL"])
+
+    async def service(self, kind: str) -> Running:
+        """The service of that kind that the lines share."""
+        if kind not in self._services:
+            self._services[kind] = await self.start(kind)
+        return self._services[kind]
 
 
-def floor_token() -> str:
-    return jwt.encode({"sub": str(USER)}, KEY, algorithm="HS256")
+def _floor_command(name: str) -> list[str]:
+    return [sys.executable, "-m", "bench.floors.asgi", name]
 
 
 @asynccontextmanager
 async def stage() -> AsyncIterator[Stage]:
-    async with AsyncExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        yield Stage(directory, stack)
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        async with AsyncExitStack() as stack:
+            yield Stage(Path(directory), stack)

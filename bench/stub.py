@@ -1,7 +1,9 @@
 """A provider that costs next to nothing: canned answers in Gemini's format, so that it is not what is measured.
 
 ``python -m bench.stub PORT``. The model's name says what comes: ``stub`` a short answer, ``burst-N`` N tokens as fast
-as they are taken, ``paced-N-R`` N tokens, R a second.
+as they are taken, ``paced-N-R`` N tokens, R a second. Each of those is an event of its own, made when it is due and
+written by itself, as a provider does; its text is when that was (``time.monotonic``), so that its delay can be told at
+the other end. Anything else that is asked gets one small answer: the bare server that a load tool is tried against.
 """
 
 import asyncio
@@ -25,6 +27,16 @@ def _event(text: str, finish: bool = False) -> bytes:
     usage = {"promptTokenCount": 9, "candidatesTokenCount": 9, "totalTokenCount": 18}
     data = json.dumps({"candidates": [candidate], "usageMetadata": usage, "modelVersion": "stub"}).encode()
     return b"data: " + data + b"\r\n\r\n"
+
+
+#: An event is the same each time but for its text, 20 characters of it.
+_BEFORE, _AFTER = _event("%").split(b"%")
+_BEFORE = b"%x\r\n" % (len(_BEFORE) + 20 + len(_AFTER)) + _BEFORE
+_AFTER += b"\r\n"
+
+
+def _token() -> bytes:
+    return _BEFORE + b"%19.6f " % time.monotonic() + _AFTER
 
 
 def _chunked(data: bytes) -> bytes:
@@ -77,27 +89,40 @@ class Stub(asyncio.Protocol):
         found = _PATH.match(head)
         if found is None or found[2] == b"generateContent":
             self.transport.write(_JSON)
-        elif found[1].startswith((b"burst", b"paced")):
-            kind, count, *rate = found[1].decode().split("-")
-            self.task = asyncio.create_task(self.stream(int(count), float(rate[0]) if kind == "paced" else 0.0))
+        elif found[1].startswith(b"burst-"):
+            self.transport.write(_HEAD)
+            self.task = asyncio.create_task(self.burst(int(found[1][6:])))
+        elif found[1].startswith(b"paced-"):
+            self.transport.write(_HEAD)
+            _, count, rate = found[1].split(b"-")
+            self.paced(int(count), float(rate))
         else:
             self.transport.write(_SHORT)
 
-    async def stream(self, count: int, rate: float) -> None:
-        self.transport.write(_HEAD)
+    async def burst(self, count: int) -> None:
+        for _ in range(count):
+            self.transport.write(_token())
+            # The loop writes it out, and other streams have their turn.
+            await asyncio.sleep(0)
+            await self.free.wait()
+        self.end()
+
+    def paced(self, count: int, rate: float) -> None:
         loop = asyncio.get_running_loop()
         begin = loop.time()
-        for number in range(count):
-            if rate:
-                wait = begin + number / rate - loop.time()
-                if wait > 0:
-                    await asyncio.sleep(wait)
-            await self.free.wait()
-            # When it was offered travels with it, so that its delay can be told at the other end.
-            text = f"{time.monotonic():.6f} "
-            self.transport.write(_chunked(_event(text)))
-            if number % 20 == 19:
-                await asyncio.sleep(0)
+
+        def due(number: int) -> None:
+            if self.transport.is_closing():
+                return
+            if number == count:
+                self.end()
+                return
+            self.transport.write(_token())
+            loop.call_at(begin + (number + 1) / rate, due, number + 1)
+
+        due(0)
+
+    def end(self) -> None:
         self.transport.write(_chunked(_event("end", finish=True)) + _LAST)
 
 

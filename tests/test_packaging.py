@@ -39,7 +39,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def pins(lock: str) -> dict[str, str]:
     """Each requirement of a lock (a name and its marker, since one name may stand twice) with its version."""
-    found = re.findall(r"^([\w.-]+)==([^\s;]+) *(;[^\\\n]*)?", (ROOT / lock).read_text(), re.MULTILINE)
+    pinned = r"^([\w.-]+)(?:\[[\w.,-]+\])?==([^\s;]+) *(;[^\\\n]*)?"
+    found = re.findall(pinned, (ROOT / lock).read_text(), re.MULTILINE)
     return {f"{name} {marker.strip()}": version for name, version, marker in found}
 
 
@@ -132,6 +133,23 @@ def test_a_lock_names_no_address(lock: str):
     text = (ROOT / lock).read_text()
     assert "://" not in text
     assert not re.search(r"^\s*(-i|-f|--[a-z-]*index[a-z-]*|--find-links)\b", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_names_the_extras_that_its_packages_ask_for(lock: str):
+    """Where one is missing, pip asks for the newest release with that extra, which need not be the locked one."""
+    with_extras = re.findall(r"^([\w.-]+)\[(.+?)\]==", (ROOT / lock).read_text(), re.MULTILINE)
+    locked = {name: set(extras.split(",")) for name, extras in with_extras}
+    installed = {distribution.name.lower() for distribution in metadata.distributions()}
+    missing = [
+        f"{asks}: {needed}"
+        for asks in versions(lock)
+        if asks in installed
+        for needed in metadata.requires(asks) or []
+        if (found := re.match(r"([\w.-]+)\[([\w.,-]+)\]", needed)) and "extra ==" not in needed
+        if not set(found[2].split(",")) <= locked.get(found[1].lower(), set())
+    ]
+    assert missing == []
 
 
 def test_the_locks_agree():

@@ -18,14 +18,14 @@ from chat_core.domain.room import AIMode, Room, Visibility, WhenBusy
 from chat_core.domain.user import Actor
 from chat_core.ports.delivery import Job, ReplyFeed, ReplyQueue
 from chat_core.ports.storage import (
+    Answered,
     Transaction,
     UnitOfWork,
 )
 from chat_core.testing.models import Gate, Script, ScriptedModel
 from chat_core.testing.passing import PassingTransaction
 from chat_core.use_cases.generation import GenerateReply
-from chat_core.use_cases.messages import Sent
-from chat_core.use_cases.replies import Answer
+from chat_core.use_cases.sending import Sent
 from entrypoints.container import Container, memory_container
 from entrypoints.settings import Settings
 from tests.clocks import Seconds
@@ -213,12 +213,12 @@ class World:
         self._making.append(making.task)
         return making
 
-    async def answer_to(self, actor: Actor, room: Room, content: str) -> Answer:
+    async def answer_to(self, actor: Actor, room: Room, content: str) -> Answered:
         """Say something, and wait for the answer's end."""
         return await self.ended((await self.ask(actor, room, content)).id)
 
-    async def ended(self, reply_id: ReplyId) -> Answer:
-        answer: Answer = await self.container.await_reply()(reply_id=reply_id, seconds=10)
+    async def ended(self, reply_id: ReplyId) -> Answered:
+        answer: Answered = await self.container.await_reply()(reply_id=reply_id, seconds=10)
         assert answer.reply.final
         return answer
 

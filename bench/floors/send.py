@@ -1,8 +1,7 @@
-"""The floor of a blocking send and of a history page: what one would write by hand, with no layers.
+"""The floor of a blocking send: what one would write by hand, with no layers.
 
 Two round trips to the database, a statement each, and one direct model call between them. A token is checked, JSON
-comes in and goes out. ``DATABASE_URL`` and ``STUB`` (the model's address) are variables; ``GET /raw`` is the server
-alone, ``GET /history`` a page of 50 of the first room. Serve it with uvicorn.
+comes in and goes out; rooms are taken in turn. ``DATABASE_URL`` and ``STUB`` (the model's address) are variables.
 """
 
 import os
@@ -14,6 +13,8 @@ import aiohttp
 import asyncpg
 import jwt
 import msgspec
+
+from bench.floors.asgi import application
 
 KEY = "k" * 32
 USER = uuid.UUID(int=1)
@@ -52,10 +53,6 @@ message AS (INSERT INTO messages (id, room_id, seq, message_type, content, reply
   SELECT $2, $1, last_seq, 'ai', $3, $4 FROM place RETURNING seq),
 reply AS (UPDATE replies SET status = 'complete', message_id = $2 WHERE id = $5 AND epoch = 1)
 SELECT seq FROM message
-"""
-HISTORY = """
-SELECT id, seq, m_id, user_id, message_type, content, created_at FROM messages
-WHERE room_id = $1 AND seq <= $2 ORDER BY seq DESC LIMIT 50
 """
 
 
@@ -102,36 +99,15 @@ class Floor:
         return {"message": "Messages sent successfully", "data": {"messages": messages}}
 
     async def answer(self, scope: Any, body: bytes) -> bytes:
-        if scope["path"] == "/raw":
-            return b'{"x":"' + b"a" * 300 + b'"}'
-        if scope["path"] == "/history":
-            rows = await self.pool.fetch(HISTORY, ROOMS[0], 10**9)
-            return encode([dict(row) for row in rows])
         token = dict(scope["headers"])[b"authorization"][7:].decode()
         claims = jwt.decode(token, KEY, algorithms=["HS256"])
         self.turn += 1
         return encode(await self.send(uuid.UUID(claims["sub"]), ROOMS[self.turn % 64], decode(body)))
 
 
+def token() -> str:
+    return jwt.encode({"sub": str(USER)}, KEY, algorithm="HS256")
+
+
 floor = Floor()
-
-
-async def app(scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] == "lifespan":
-        while True:
-            event = await receive()
-            if event["type"] == "lifespan.startup":
-                await floor.start()
-                await send({"type": "lifespan.startup.complete"})
-            else:
-                await send({"type": "lifespan.shutdown.complete"})
-                return
-    body, more = b"", True
-    while more:
-        event = await receive()
-        body += event.get("body", b"")
-        more = event.get("more_body", False)
-    out = await floor.answer(scope, body)
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(out)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": out})
+app = application(floor.answer, floor.start)

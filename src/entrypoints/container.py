@@ -40,6 +40,7 @@ from chat_core.use_cases import (
     parts,
     replies,
     rooms,
+    sending,
     sessions,
     summaries,
     usage,
@@ -410,7 +411,7 @@ class Container(containers.DeclarativeContainer):
     add_member = providers.Singleton(rooms.AddMember, uow=uow, room_feed=room_feed)
     remove_member = providers.Singleton(rooms.RemoveMember, uow=uow, room_feed=room_feed)
     send_message = providers.Singleton(
-        messages.SendMessage,
+        sending.SendMessage,
         uow=uow,
         room_feed=room_feed,
         queue=queue,

@@ -93,7 +93,7 @@ NOT_APPLICABLE: dict[str, str] = {
     "A02, public keys": "tokens are signed by HMAC alone: there is no public key to sign with",
     "A10, password reset": "there is no reset by e-mail, and so no token of one",
     "A33, search and export": "rooms can be neither searched nor exported",
-    "A69, cookies": "the service sets and reads no cookie: another site's page has nothing that acts for its visitor",
+    "A69, cookies": "no cookie is set or read: a page of another site has nothing that acts for its visitor",
     "A85, compression": "frames are never compressed: the extension is not offered",
     "A86, 4408": "a socket without a token is refused at the handshake, so that there is none to close later",
     "A90, search": "messages cannot be searched",

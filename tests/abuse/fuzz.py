@@ -100,7 +100,7 @@ def main(arguments: list[str]) -> int:
     """Rounds of other seeds, on both databases at once, until so many requests were put."""
     parser = argparse.ArgumentParser(prog="python -m tests.abuse.fuzz", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--requests", type=int, default=100_000, help="how many in all, at least")
-    parser.add_argument("--cases", type=int, default=300, help="how many for an operation in a round, at the most")
+    parser.add_argument("--cases", type=int, default=100, help="how many for an operation in a round, at the most")
     parser.add_argument("--seed", type=int, default=1, help="the seed of the first round")
     asked = parser.parse_args(arguments)
     statuses: Counter[int] = Counter()

@@ -296,5 +296,6 @@ async def test_long_texts_do_not_make_patterns_slow():
             assert (await ada.post("/auth/signup", short, timeout=5)).status_code == 400
             assert (await ada.post(f"/chat/{room}", {"content": text, "m_id": text}, timeout=5)).status_code == 400
             assert (await ada.send(room, text[:CONTENT_MAX], timeout=10)).status_code in (201, 400)
-            headers = dict.fromkeys(("Prefer", "Accept", "Last-Event-ID", "X-Request-ID", "Cookie"), text[:5000])
+            value = text[:5000].strip() or "x"
+            headers = dict.fromkeys(("Prefer", "Accept", "Last-Event-ID", "X-Request-ID", "Cookie"), value)
             assert (await ada.get(f"/rooms/{room}", headers=headers, timeout=5)).status_code in (200, 400)

@@ -115,6 +115,29 @@ def test_the_id_of_a_request_is_in_its_line(echoing):
     assert line_of(log, made)["message"] == "GET /health"
 
 
+async def test_a_line_says_who_asked_and_from_where(echoing):
+    url, log = echoing
+    async with people(url, "lines") as [person]:
+        account = {"username": "lines", "password": "correct horse battery"}
+        wrong = await person.post("/auth/login", account | {"password": "a wrong guess"})
+        begun = await person.post("/auth/login", account)
+        gone_on = await person.post("/auth/refresh", {"refresh_token": begun.json()["refresh_token"]})
+        forbidden = await person.delete(f"/rooms/{person.id}")
+        headed = await person.call("HEAD", "/auth/me")
+        async with websockets.connect(
+            url.replace("http", "ws") + "/ws",
+            additional_headers={"Authorization": person.http.headers["Authorization"], "X-Request-ID": "whose-socket"},
+        ):
+            pass
+        of_the_socket = line_of(log, "whose-socket")
+        refused = line_of(log, wrong.headers["X-Request-ID"])
+        known = [line_of(log, answer.headers["X-Request-ID"]) for answer in (begun, gone_on, forbidden, headed)]
+    assert [line["status"] for line in (refused, *known)] == [401, 200, 200, 404, 200]
+    assert "user" not in refused
+    assert {line["user"] for line in (*known, of_the_socket)} == {person.id}
+    assert {line["peer"] for line in (refused, *known, of_the_socket)} == {"127.0.0.1"}
+
+
 @pytest.mark.parametrize(
     "id_",
     [b'x" , "level": "FORGED', b"a b", b"x" * 129, b"\xc3\xa9", b"a\tb", b""],

@@ -149,3 +149,24 @@ async def test_tabs_stay_logged_in_together_and_log_out_together():
         raced = "the server responded with a status of 409"
         ada.complaints = [said for said in ada.complaints if raced not in said]
         ada.examine()
+
+
+async def test_nothing_of_a_session_is_left_on_the_page_after_it():
+    async with served(memory_container()) as url, visitors(ada=url) as [ada]:
+        await ada.make_room("Engines")
+        await ada.say("between ourselves")
+        await shows(ada.answers).to_have_count(1)
+        await ada.button("Log out").wait_for()
+        await ada.field("Message").fill("not yet said")
+        # The service need not be there for it.
+        await ada.page.route("**/auth/logout", lambda route: route.abort())
+        await ada.button("Log out").click()
+        await shows(ada.button("Log in")).to_be_visible()
+        left = await ada.page.evaluate("document.documentElement.outerHTML + document.querySelector('#text').value")
+        assert [said for said in ("Engines", "ourselves", "not yet said", ">ada<") if said in left] == []
+        assert await ada.page.evaluate("localStorage.getItem('chat.refresh_token')") is None
+
+        await ada.log_in()
+        await shows(ada.page.locator("#room-list")).to_contain_text("Engines")
+        await shows(ada.timeline.locator(".said")).to_have_text(["between ourselves"])
+        ada.examine(lost=True)

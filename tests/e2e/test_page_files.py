@@ -28,6 +28,16 @@ async def test_the_page_may_run_and_ask_for_what_comes_from_here_alone(http):
     assert not any("unsafe" in part or "*" in part or "//" in part for part in policy)
 
 
+async def test_a_password_is_hidden_and_left_to_the_keepers_of_passwords(http):
+    """They fill in and paste what nobody could remember."""
+    page, module = (await http.get("/app")).text, (await http.get("/app/assets/main.js")).text
+    [field] = re.findall(r'<input [^>]*name="password"[^>]*>', page)
+    assert 'type="password"' in field
+    assert 'maxlength="1024"' in field
+    assert 'password.autocomplete = is ? "new-password" : "current-password"' in module
+    assert "paste" not in page + module
+
+
 async def test_the_page_and_its_modules_find_all_that_they_name(http):
     page = (await http.get("/app")).text
     assert re.findall(r"<script(?![^>]* src=)|\bon\w+=|style=", page) == []

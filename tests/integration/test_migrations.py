@@ -70,6 +70,14 @@ async def test_each_revision_goes_up_down_and_up_again(empty_url: str) -> None:
     assert await _tables(empty_url) == {"alembic_version"}
 
 
+async def test_nobody_is_there_from_the_start(empty_url: str) -> None:
+    """No account that everybody knows."""
+    await upgrade(empty_url)
+    async with migrating(empty_url) as connection:
+        count = sa.select(sa.func.count()).select_from(metadata.tables["users"])
+        assert await connection.run_sync(lambda sync: sync.scalar(count)) == 0
+
+
 async def test_the_migrated_schema_is_the_one_of_the_tables(empty_url: str) -> None:
     await upgrade(empty_url)
     assert await _differences(empty_url) == []

@@ -340,8 +340,7 @@ class TestBoth:
 
     async def test_a_fault_of_ours_is_not_called_the_storages(self, url: str, opened: Opened) -> None:
         uow = opened(url)
-        connection = await _database(uow).begin(_database(uow).read)
-        statements = SqlStatements(connection)
+        statements = SqlStatements(await _database(uow).begin(readonly=True))
         try:
             with pytest.raises(sa.exc.DBAPIError):
                 await statements.row(sa.text("SELECT * FROM no_such_table"))

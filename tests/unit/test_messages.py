@@ -24,7 +24,7 @@ from chat_core.errors import (
     StorageUnavailable,
 )
 from chat_core.testing.models import Gate, answer
-from chat_core.use_cases.messages import Sent
+from chat_core.use_cases.sending import Sent
 from tests.world import NewWorld, World
 
 

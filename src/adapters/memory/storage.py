@@ -17,6 +17,7 @@ from chat_core.domain.room import GONE, Door, EventKind, LogEntry, Membership, R
 from chat_core.domain.user import User
 from chat_core.errors import Contention, EmailTaken, NotAuthenticated, UsernameTaken
 from chat_core.ports.storage import (
+    Accepted,
     Asks,
     Context,
     DayUsage,
@@ -24,6 +25,7 @@ from chat_core.ports.storage import (
     Load,
     MessagePage,
     Messages,
+    Offer,
     Replies,
     RoomCursor,
     RoomPage,
@@ -597,6 +599,20 @@ class MemoryTransaction(Transaction):
     @property
     def sessions(self) -> Sessions:
         return self._users.sessions
+
+    async def accept(self, offer: Offer) -> Accepted | None:
+        message = offer.message
+        door = await self._rooms.door(message.room_id, offer.sender)
+        used = await self._messages.sent(message.room_id, offer.sender, message.m_id)
+        gone = await self._users.get(offer.sender) is None
+        if door is None or not door.is_member or gone or door.room.ai != offer.ai or used is not None:
+            return None
+        await self._rooms.advance(message.room_id, offer.sender, at=message.created_at, messages=1)
+        message = replace(message, seq=door.room.last_seq + 1)
+        await self._messages.add(message, offer.fingerprint, offer.asks)
+        wanted = offer.context
+        context = await self._messages.context(message.room_id, message.seq, wanted) if wanted else None
+        return Accepted(message=message, context=context)
 
     async def commit(self) -> None:
         for repository in (self._users, self._users.sessions, self._messages, self._rooms, self._replies):

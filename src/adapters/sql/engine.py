@@ -2,15 +2,19 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolProxiedConnection
+from sqlalchemy.util import greenlet_spawn
 
-from adapters.sql.failures import translated
-from adapters.sql.one_trip import OneTripConnection, OneTripModule
+from adapters.sql.compiled import Compiler
+from adapters.sql.failures import in_words_of_sqlalchemy, translated
+from adapters.sql.links import Link, PostgresLink, SqliteLink
+from adapters.sql.one_trip import OneTripModule
+from adapters.sql.statements import SqlStatements
 from chat_core.errors import StorageUnavailable
 
 _POSTGRES_SCHEMES = {"postgres", "postgresql", "postgresql+asyncpg"}
@@ -43,6 +47,7 @@ DEFAULT_LIMITS = Limits()
 
 #: A wait for SQLite's writer, in seconds, that is not worth a statement to take it off the next one.
 _AT_ONCE = 0.05
+_PING = sa.select(sa.literal(1))
 
 
 def normalize_url(url: str) -> sa.URL:
@@ -100,42 +105,46 @@ class Database:
             self.write = _sqlite_engine(normal, limits, readonly=False)
             self.read = _sqlite_engine(normal, limits, readonly=True)
         else:
-            self.write = _postgres_engine(normal, limits)
-            # At READ COMMITTED each statement sees a moment of its own anyway: a BEGIN and a ROLLBACK around reads
-            # would cost two round trips and promise nothing more.
-            self.read = self.write.execution_options(isolation_level="AUTOCOMMIT")
+            self.write = self.read = _postgres_engine(normal, limits)
+        self._compiler = Compiler(self.write.dialect)
 
-    async def begin(self, engine: AsyncEngine) -> AsyncConnection:
+    async def begin(self, *, readonly: bool = False) -> Link:
         """A connection with a transaction begun. Raises ``StorageUnavailable`` within the limits."""
         clock = asyncio.get_running_loop().time
         asked = clock()
+        pool = (self.read if readonly else self.write).sync_engine.pool
         try:
-            connection = await engine.connect()
-            try:
-                waited = clock() - asked
-                if self.dialect == "sqlite" and waited > _AT_ONCE:
-                    # Whoever waited for this process's writer has that much less time for other processes.
-                    left = max(0, round((self.limits.busy - waited) * 1000))
-                    await connection.execution_options(busy_ms=left)
-                await connection.begin()
-            except BaseException:
-                await asyncio.shield(asyncio.ensure_future(connection.close()))
-                raise
+            with in_words_of_sqlalchemy(self._compiler.dialect):
+                proxied = await greenlet_spawn(pool.connect)
         except Exception as error:
             if (away := translated(error)) is not None:
                 raise away from error
             raise
-        return connection
+        if self.dialect == "postgresql":
+            return PostgresLink(proxied, self._compiler, readonly=readonly)
+        first = () if readonly else self._busy_timeout(proxied, clock() - asked)
+        # A transaction that reads first and then writes fails at once when another wrote in between, whatever the
+        # time-out: one that may write takes the lock before it looks.
+        return SqliteLink(proxied, self._compiler, first=(*first, "BEGIN" if readonly else "BEGIN IMMEDIATE"))
+
+    def _busy_timeout(self, proxied: PoolProxiedConnection, waited: float) -> tuple[str, ...]:
+        """Whoever waited for this process's writer has that much less time for other processes."""
+        left = self.limits.busy - waited if waited > _AT_ONCE else self.limits.busy
+        wanted = max(0, round(left * 1000))
+        if proxied.info.get("busy_ms", round(self.limits.busy * 1000)) == wanted:
+            return ()
+        proxied.info["busy_ms"] = wanted
+        return (f"PRAGMA busy_timeout={wanted}",)
 
     async def ping(self, within: float = 1.0) -> None:
         """Raises ``StorageUnavailable`` where the database does not answer within so many seconds."""
         try:
             async with asyncio.timeout(within):
-                connection = await self.begin(self.read)
+                statements = SqlStatements(await self.begin(readonly=True))
                 try:
-                    await connection.exec_driver_sql("SELECT 1")
+                    await statements.row(_PING)
                 finally:
-                    await connection.close()
+                    await statements.leave()
         except StorageUnavailable:
             raise
         except Exception as error:
@@ -150,11 +159,8 @@ class Database:
 def _sqlite_engine(url: sa.URL, limits: Limits, *, readonly: bool) -> AsyncEngine:
     """SQLite has one writer at a time, so there is one connection for it: the transactions of this process queue up
     in asyncio, in order, and only other processes are met inside SQLite, which knows no order."""
-    busy_ms = round(limits.busy * 1000)
     engine = create_async_engine(
         url,
-        # What people wrote, and their hashes, stay out of errors and so out of logs.
-        hide_parameters=True,
         module=OneTripModule(),
         poolclass=AsyncAdaptedQueuePool,
         pool_size=limits.readers if readonly else 1,
@@ -178,19 +184,6 @@ def _sqlite_engine(url: sa.URL, limits: Limits, *, readonly: bool) -> AsyncEngin
             cursor.execute("PRAGMA journal_mode=WAL")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        wanted = connection.get_execution_options().get("busy_ms", busy_ms)
-        first: list[str] = []
-        if connection.info.get("busy_ms", busy_ms) != wanted:
-            first.append(f"PRAGMA busy_timeout={wanted}")
-            connection.info["busy_ms"] = wanted
-        # A transaction that reads first and then writes fails at once when another wrote in between, whatever the
-        # time-out: one that may write takes the lock before it looks.
-        first.append("BEGIN" if readonly else "BEGIN IMMEDIATE")
-        raw = connection.connection.dbapi_connection
-        cast("OneTripConnection", raw).first = tuple(first)
-
     return engine
 
 
@@ -200,8 +193,6 @@ def _postgres_engine(url: sa.URL, limits: Limits) -> AsyncEngine:
 
     engine = create_async_engine(
         url,
-        hide_parameters=True,
-        isolation_level="READ COMMITTED",
         pool_size=limits.pool_size,
         max_overflow=0,
         pool_timeout=limits.acquire,
@@ -210,9 +201,12 @@ def _postgres_engine(url: sa.URL, limits: Limits) -> AsyncEngine:
         connect_args={
             "timeout": limits.connect,
             "command_timeout": limits.statement + limits.grace,
+            # More than there are statements here.
+            "statement_cache_size": 500,
             "server_settings": {
                 "application_name": "chat-api",
                 "timezone": "UTC",
+                "default_transaction_isolation": "read committed",
                 # Statements here touch few rows: compiling one would cost more than running it.
                 "jit": "off",
                 "statement_timeout": milliseconds(limits.statement),
@@ -229,13 +223,5 @@ def _postgres_engine(url: sa.URL, limits: Limits) -> AsyncEngine:
     def refuse_dead(connection: Any, _record: object, _proxy: object) -> None:
         if connection.driver_connection.is_closed():
             raise exc.DisconnectionError
-
-    # SQLAlchemy would say good-bye to a server that has just not answered, and wait for it once more.
-    @event.listens_for(engine.sync_engine, "handle_error")
-    def hang_up_on_silence(context: Any) -> None:
-        if isinstance(context.original_exception, TimeoutError) and context.connection is not None:
-            raw = context.connection.connection.driver_connection
-            if raw is not None:
-                raw.terminate()
 
     return engine

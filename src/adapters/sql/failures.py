@@ -1,10 +1,14 @@
 """What SQLAlchemy and the drivers raise, in the words of the core. Nothing else in this package looks at a code."""
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import asyncpg
 import sqlalchemy as sa
 from sqlalchemy import exc
+from sqlalchemy.engine import Dialect
 
 from adapters.sql.tables import metadata
 from chat_core.errors import Contention, StorageUnavailable
@@ -38,6 +42,31 @@ _BY_COLUMNS = {
     if isinstance(unique, sa.UniqueConstraint | sa.PrimaryKeyConstraint)
     or (isinstance(unique, sa.Index) and unique.unique)
 }
+
+
+@contextmanager
+def in_words_of_sqlalchemy(dialect: Dialect, connection: Any = None, sql: str | None = None) -> Iterator[None]:
+    """What a driver raises, as SQLAlchemy would: without the parameters, since what people wrote, and their hashes,
+    stay out of errors and so out of logs. ``connection`` is SQLAlchemy's adapter of the driver's."""
+    base: Any = dialect.loaded_dbapi.Error
+    try:
+        try:
+            yield
+        except Exception as error:
+            if connection is None or isinstance(error, base):
+                raise
+            connection._handle_exception(error)  # noqa: SLF001 - the driver's errors in the adapter's words, as it does
+            raise
+    except base as original:
+        raise exc.DBAPIError.instance(
+            sql,
+            None,
+            original,
+            base,
+            hide_parameters=True,
+            connection_invalidated=dialect.is_disconnect(original, connection, None),
+            dialect=dialect,
+        ) from original
 
 
 def _sqlstate(error: exc.DBAPIError) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from adapters.sql.compiled import Row
 from adapters.sql.members import MEMBER_COLUMNS, membership_of
 from adapters.sql.messages import MESSAGE_COLUMNS, MESSAGES_NAMED, message_of
 from adapters.sql.statements import SqlStatements
@@ -48,14 +49,14 @@ class LogPlace:
 
     seq: int
     kind: EventKind
-    row: sa.Row[Any]
+    row: Row
 
     @property
     def about_the_room(self) -> bool:
         return self.kind in (EventKind.ROOM_UPDATED, EventKind.ROOM_DELETED)
 
 
-def _membership(row: sa.Row[Any], room_id: RoomId) -> Membership:
+def _membership(row: Row, room_id: RoomId) -> Membership:
     if row.role is not None:
         return membership_of(row, room_id, row.user_id)
     return Membership(
@@ -90,7 +91,7 @@ class RoomLog:
             places.append(place)
         return places
 
-    async def _rows(self, statement: sa.Executable, span: dict[str, Any]) -> Sequence[sa.Row[Any]]:
+    async def _rows(self, statement: sa.Executable, span: dict[str, Any]) -> Sequence[Row]:
         return await self._statements.rows(statement, span)
 
     def events(self, places: Sequence[LogPlace], room: Room | None) -> Sequence[RoomEvent]:

@@ -5,6 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from adapters.sql.compiled import Row
 from adapters.sql.tables import memberships, rooms, users
 from chat_core.domain.ids import RoomId, UserId
 from chat_core.domain.room import Membership, Role, Standing
@@ -43,7 +44,7 @@ def _upsert(insert: Any) -> sa.Executable:
 UPSERT = {"postgresql": _upsert(postgresql.insert), "sqlite": _upsert(sqlite.insert)}
 
 
-def membership_of(row: sa.Row[Any], room_id: RoomId, user_id: UserId) -> Membership:
+def membership_of(row: Row, room_id: RoomId, user_id: UserId) -> Membership:
     return Membership(
         room_id=room_id,
         user_id=user_id,

@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from adapters.sql.compiled import Row
 from adapters.sql.failures import violated
 from adapters.sql.replies import (
     ATTEMPT_FIELDS,
@@ -121,7 +122,7 @@ def _around() -> sa.Executable:
 _AROUND = _around()
 
 
-def message_of(row: sa.Row[Any]) -> Message:
+def message_of(row: Row) -> Message:
     kind = MessageKind(row.message_type)
     return Message(
         id=row.id,
@@ -139,27 +140,31 @@ def message_of(row: sa.Row[Any]) -> Message:
     )
 
 
+def message_values(message: Message, fingerprint: bytes) -> dict[str, Any]:
+    return {
+        "id": message.id,
+        "m_id": message.m_id,
+        "room_id": message.room_id,
+        "seq": message.seq,
+        "user_id": message.user_id,
+        "message_type": message.kind.value,
+        "content": message.content,
+        "fingerprint": fingerprint,
+        "created_at": message.created_at,
+        "reply_to": message.reply_to,
+        "edited_at": message.edited_at,
+        "status": message.status.value,
+    }
+
+
 class SqlMessages(Messages):
     def __init__(self, statements: SqlStatements, replies: SqlReplies, summaries: SqlSummaries) -> None:
         self._statements = statements
-        self._summaries = summaries
+        self.summaries = summaries
         self._replies = replies
 
     async def add(self, message: Message, fingerprint: bytes, asks: Asks | None = None) -> None:
-        new = {
-            "new_id": message.id,
-            "new_m_id": message.m_id,
-            "new_room_id": message.room_id,
-            "new_seq": message.seq,
-            "new_user_id": message.user_id,
-            "new_message_type": message.kind.value,
-            "new_content": message.content,
-            "new_fingerprint": fingerprint,
-            "new_created_at": message.created_at,
-            "new_reply_to": message.reply_to,
-            "new_edited_at": message.edited_at,
-            "new_status": message.status.value,
-        }
+        new = {f"new_{name}": value for name, value in message_values(message, fingerprint).items()}
         statement: sa.Executable = _ADD
         if asks is not None and self._statements.dialect == "postgresql":
             statement = _ADD_WITH_REPLY
@@ -238,7 +243,7 @@ class SqlMessages(Messages):
         summary_id = rows[0].summary_id if rows else None
         return Context(
             messages=[message_of(row) for row in reversed(rows)],
-            summary=await self._summaries.get(summary_id) if summary_id else None,
+            summary=await self.summaries.get(summary_id) if summary_id else None,
         )
 
     async def at(self, room_id: RoomId, seqs: Sequence[int]) -> Sequence[MessageId]:

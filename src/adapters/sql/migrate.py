@@ -57,13 +57,10 @@ async def check(database: Database) -> SchemaState:
     """How the database's schema stands to this version. Raises ``StorageUnavailable``."""
     if _is_yet_to_be_made(database):
         return SchemaState(current=None, head=SCHEMA_REVISION)
-    connection = await database.begin(database.read)
     try:
-        try:
+        async with database.read.connect() as connection:
             exists = await connection.run_sync(lambda sync: sa.inspect(sync).has_table("alembic_version"))
             current = (await connection.execute(_CURRENT)).scalar() if exists else None
-        finally:
-            await connection.close()
     except Exception as error:
         if (away := translated(error)) is not None:
             raise away from error

@@ -9,6 +9,7 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
 from adapters.sql.clock import database_now_ms
+from adapters.sql.compiled import Row
 from adapters.sql.failures import violated
 from adapters.sql.statements import SqlStatements
 from adapters.sql.tables import UNFINISHED, attempts, replies, reply_parts, users
@@ -17,7 +18,7 @@ from chat_core.domain.reply import Attempt, Cuts, Part, Place, Reply, ReplyStatu
 from chat_core.errors import Contention
 from chat_core.ports.storage import DayUsage, Load, Replies
 
-_COLUMNS = (
+REPLY_COLUMNS = (
     replies.c.id,
     replies.c.room_id,
     replies.c.prompt_id,
@@ -52,20 +53,20 @@ _FREE = sa.or_(replies.c.status == "queued", sa.and_(_RUNNING, replies.c.lease_u
 LEASED = database_now_ms() + sa.bindparam("lease_ms", type_=sa.BigInteger)
 
 _ADD = sa.insert(replies).values(lease_until=LEASED)
-_GET = sa.select(*_COLUMNS).where(_THIS)
+_GET = sa.select(*REPLY_COLUMNS).where(_THIS)
 _NEWEST = (
-    sa.select(*_COLUMNS)
+    sa.select(*REPLY_COLUMNS)
     .where(replies.c.prompt_id == sa.bindparam("of_prompt"))
     .order_by(replies.c.try_number.desc())
     .limit(1)
 )
 _UNFINISHED = (
-    sa.select(*_COLUMNS)
+    sa.select(*REPLY_COLUMNS)
     .where(replies.c.room_id.in_(sa.bindparam("of_rooms", expanding=True)), UNFINISHED)
     .order_by(replies.c.created_at, replies.c.id)
 )
 _UNFINISHED_FOR = (
-    sa.select(*_COLUMNS)
+    sa.select(*REPLY_COLUMNS)
     .where(replies.c.asked_by == sa.bindparam("of_user"), UNFINISHED)
     .order_by(replies.c.created_at, replies.c.id)
 )
@@ -129,9 +130,9 @@ _CLAIM = (
         crashes=replies.c.crashes + sa.case((_RUNNING, 1), else_=0),
         lease_until=LEASED,
     )
-    .returning(*_COLUMNS)
+    .returning(*REPLY_COLUMNS)
 )
-_EXTEND = sa.update(replies).where(_IN_EPOCH).values(lease_until=LEASED).returning(*_COLUMNS)
+_EXTEND = sa.update(replies).where(_IN_EPOCH).values(lease_until=LEASED).returning(*REPLY_COLUMNS)
 _RELEASE = sa.update(replies).where(_IN_EPOCH).values(status="queued", lease_until=database_now_ms())
 _REQUEST_STOP = sa.update(replies).where(_THIS, UNFINISHED).values(stop_requested=sa.true())
 _STOPPING = (
@@ -174,9 +175,11 @@ _END_ATTEMPT = (
     )
 )
 _ATTEMPTS = sa.select(attempts).where(attempts.c.reply_id == sa.bindparam("of_reply")).order_by(attempts.c.number)
-_FINISH = (
+#: It may be ended by whoever was its maker in this epoch.
+CAN_END = sa.and_(_THIS, UNFINISHED, replies.c.epoch <= sa.bindparam("in_epoch"))
+FINISH = (
     sa.update(replies)
-    .where(_THIS, UNFINISHED, replies.c.epoch <= sa.bindparam("in_epoch"))
+    .where(CAN_END)
     .values(
         status=sa.bindparam("new_status"),
         message_id=sa.bindparam("new_message_id"),
@@ -240,7 +243,7 @@ def _ranges(seqs: Sequence[int]) -> str:
     return ",".join(f"{first}-{last}" for first, last in ranges)
 
 
-def _sources_of(row: sa.Row[Any]) -> Sources | None:
+def _sources_of(row: Row) -> Sources | None:
     if row.sources is None:
         return None
     ends = (text.split("-") for text in row.sources.split(",") if text)
@@ -248,7 +251,7 @@ def _sources_of(row: sa.Row[Any]) -> Sources | None:
     return Sources(seqs=seqs, summary_id=row.summary_id, model=row.model_asked)
 
 
-def reply_of(row: sa.Row[Any]) -> Reply:
+def reply_of(row: Row) -> Reply:
     return Reply(
         id=row.id,
         room_id=row.room_id,
@@ -277,7 +280,7 @@ def reply_of(row: sa.Row[Any]) -> Reply:
     )
 
 
-def attempt_of(row: sa.Row[Any]) -> Attempt:
+def attempt_of(row: Row) -> Attempt:
     return Attempt(
         reply_id=row.reply_id,
         number=row.number,
@@ -293,7 +296,7 @@ def attempt_of(row: sa.Row[Any]) -> Attempt:
 
 
 _OF_SOURCES = ("sources", "summary_id", "model_asked")
-REPLY_FIELDS = tuple(column.name for column in _COLUMNS)
+REPLY_FIELDS = tuple(column.name for column in REPLY_COLUMNS)
 
 
 def reply_values(reply: Reply) -> dict[str, Any]:
@@ -315,6 +318,26 @@ def attempt_values(attempt: Attempt) -> dict[str, Any]:
 
 def lease_ms(seconds: float) -> int:
     return round(seconds * 1000)
+
+
+def ending_values(reply: Reply) -> dict[str, Any]:
+    """The parameters of ``FINISH``."""
+    return {
+        "of_reply": reply.id,
+        "in_epoch": reply.epoch,
+        "new_status": reply.status.value,
+        "new_message_id": reply.message_id,
+        "new_provider": reply.provider,
+        "new_model": reply.model,
+        "new_finish_reason": reply.finish_reason,
+        "new_error_code": reply.error_code,
+        "new_input_tokens": reply.input_tokens,
+        "new_output_tokens": reply.output_tokens,
+        "new_wasted_tokens": reply.wasted_tokens,
+        "new_finished_at": reply.finished_at,
+        "new_cuts": _written(reply.cuts),
+        **{f"new_{name}": value for name, value in _source_values(reply).items()},
+    }
 
 
 class SqlReplies(Replies):
@@ -416,25 +439,7 @@ class SqlReplies(Replies):
         return [attempt_of(row) for row in await self._statements.rows(_ATTEMPTS, {"of_reply": reply_id})]
 
     async def finish(self, reply: Reply) -> bool:
-        changed = await self._statements.run(
-            _FINISH,
-            {
-                "of_reply": reply.id,
-                "in_epoch": reply.epoch,
-                "new_status": reply.status.value,
-                "new_message_id": reply.message_id,
-                "new_provider": reply.provider,
-                "new_model": reply.model,
-                "new_finish_reason": reply.finish_reason,
-                "new_error_code": reply.error_code,
-                "new_input_tokens": reply.input_tokens,
-                "new_output_tokens": reply.output_tokens,
-                "new_wasted_tokens": reply.wasted_tokens,
-                "new_finished_at": reply.finished_at,
-                "new_cuts": _written(reply.cuts),
-            }
-            | {f"new_{name}": value for name, value in _source_values(reply).items()},
-        )
+        changed = await self._statements.run(FINISH, ending_values(reply))
         return changed == 1
 
     async def keep_parts(self, reply_id: ReplyId, parts: Sequence[Part]) -> bool:
@@ -444,7 +449,7 @@ class SqlReplies(Replies):
         rows = [
             {"reply_id": reply_id, "epoch": part.epoch, "number": part.offset, "content": part.text} for part in parts
         ]
-        await self._statements.run(_KEEP_PART[self._statements.dialect], rows)
+        await self._statements.run_many(_KEEP_PART[self._statements.dialect], rows)
         return True
 
     async def parts(self, reply_id: ReplyId, after: Place) -> Sequence[Part]:

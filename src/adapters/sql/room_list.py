@@ -4,6 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from adapters.sql.compiled import Row
 from adapters.sql.tables import memberships, rooms
 from chat_core.domain.ids import RoomId
 from chat_core.ports.storage import RoomCursor
@@ -69,5 +70,5 @@ class RoomList:
         return self._next, {**parameters, "after_at": after.last_activity_at, "after_id": after.room_id}
 
 
-def cursor_of(row: sa.Row[Any]) -> RoomCursor:
+def cursor_of(row: Row) -> RoomCursor:
     return RoomCursor(last_activity_at=row.last_activity_at, room_id=RoomId(row.id))

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from adapters.sql import members
+from adapters.sql.compiled import Row
 from adapters.sql.log import RoomLog
 from adapters.sql.members import MEMBER_COLUMNS, membership_of, membership_values
 from adapters.sql.room_list import RoomList, cursor_of
@@ -54,7 +55,7 @@ _DOOR = (
     )
     .where(_HERE)
 )
-_ADVANCE = (
+TAKE_PLACE = (
     sa.update(rooms)
     .where(_HERE)
     .values(
@@ -62,8 +63,8 @@ _ADVANCE = (
         message_count=rooms.c.message_count + sa.bindparam("more", type_=sa.BigInteger),
         last_activity_at=sa.bindparam("now", type_=rooms.c.last_activity_at.type),
     )
-    .returning(*_COLUMNS)
 )
+_ADVANCE = TAKE_PLACE.returning(*_COLUMNS)
 # SQLite alone: its transactions hold the only write lock from their beginning, so the statement that takes the place
 # already sees the standing as it is under the lock.
 _ADVANCE_AND_LOOK = _ADVANCE.returning(
@@ -154,7 +155,7 @@ _ANY_ROOM = sa.select(*_COLUMNS).where(rooms.c.id == sa.bindparam("of_room"))
 _LIST = RoomList(*_COLUMNS)
 
 
-def room_of(row: sa.Row[Any]) -> Room:
+def room_of(row: Row) -> Room:
     return Room(
         id=row.id,
         name=row.name,
@@ -176,7 +177,7 @@ def room_of(row: sa.Row[Any]) -> Room:
     )
 
 
-def door_of(row: sa.Row[Any], room_id: RoomId, user_id: UserId | None) -> Door:
+def door_of(row: Row, room_id: RoomId, user_id: UserId | None) -> Door:
     """Of a room's columns and a membership's, which are null where there is none."""
     membership = None if row.role is None or user_id is None else membership_of(row, room_id, user_id)
     return Door(room=room_of(row), user_id=user_id, membership=membership)
@@ -187,12 +188,18 @@ def _changeable(room: Room) -> dict[str, Any]:
         "name": room.name,
         "description": room.description,
         "visibility": room.visibility.value,
-        "ai_mode": room.ai.mode.value,
-        "ai_model": room.ai.model,
-        "ai_system_prompt": room.ai.system_prompt,
-        "ai_temperature": room.ai.temperature,
-        "ai_max_output_tokens": room.ai.max_output_tokens,
-        "ai_busy": room.ai.busy.value,
+        **ai_values(room.ai),
+    }
+
+
+def ai_values(ai: RoomAI) -> dict[str, Any]:
+    return {
+        "ai_mode": ai.mode.value,
+        "ai_model": ai.model,
+        "ai_system_prompt": ai.system_prompt,
+        "ai_temperature": ai.temperature,
+        "ai_max_output_tokens": ai.max_output_tokens,
+        "ai_busy": ai.busy.value,
     }
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql
 
 from adapters.sql.clock import database_now_ms
+from adapters.sql.compiled import Row
 from adapters.sql.failures import points_nowhere
 from adapters.sql.statements import SqlStatements
 from adapters.sql.tables import refresh_tokens, sessions, users, ws_tickets
@@ -88,7 +89,7 @@ _TIDY_SESSIONS = _tidied(sessions.c.id, sessions.c.expires_at <= sa.bindparam("n
 _TIDY_TICKETS = _tidied(ws_tickets.c.digest, ws_tickets.c.expires_ms <= database_now_ms())
 
 
-def session_of(row: sa.Row[Any]) -> Session:
+def session_of(row: Row) -> Session:
     return Session(
         id=row.session_id,
         user_id=row.user_id,

@@ -1,16 +1,21 @@
 """Statements on one connection. Here, and nowhere else, do failures of the database turn into errors of the core."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import suppress
-from typing import Any
+from collections.abc import Awaitable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.sql.compiled import Row
 from adapters.sql.failures import outcome_unknown, translated
+from adapters.sql.links import Link
 from chat_core.errors import OutcomeUnknown
+
+T = TypeVar("T")
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class SqlStatements:
@@ -20,34 +25,33 @@ class SqlStatements:
     any failure the transaction can only be left.
     """
 
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
+    def __init__(self, link: Link) -> None:
+        self._link = link
         self.failed = False
         self.lost = False
 
     @property
     def dialect(self) -> str:
-        return self._connection.dialect.name
+        return self._link.dialect
 
-    async def rows(
-        self, statement: sa.Executable, parameters: Mapping[str, Any] | None = None
-    ) -> Sequence[sa.Row[Any]]:
-        return (await self._run(statement, parameters)).fetchall()
+    async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any] = _NONE) -> Sequence[Row]:
+        return await self._meaning(self._link.rows(statement, parameters))
 
-    async def row(self, statement: sa.Executable, parameters: Mapping[str, Any] | None = None) -> sa.Row[Any] | None:
-        return (await self._run(statement, parameters)).first()
+    async def row(self, statement: sa.Executable, parameters: Mapping[str, Any] = _NONE) -> Row | None:
+        rows = await self.rows(statement, parameters)
+        return rows[0] if rows else None
 
-    async def run(
-        self, statement: sa.Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
-    ) -> int:
-        """How many rows it changed. With several sets of parameters, it is run with each of them."""
-        return (await self._run(statement, parameters)).rowcount
+    async def run(self, statement: sa.Executable, parameters: Mapping[str, Any] = _NONE) -> int:
+        """How many rows it changed."""
+        return await self._meaning(self._link.run(statement, parameters))
 
-    async def _run(
-        self, statement: sa.Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
-    ) -> sa.CursorResult[Any]:
+    async def run_many(self, statement: sa.Executable, parameters: Sequence[Mapping[str, Any]]) -> None:
+        """Run it with each of these sets of parameters."""
+        await self._meaning(self._link.run_many(statement, parameters))
+
+    async def _meaning(self, running: Awaitable[T]) -> T:
         try:
-            return await self._connection.execute(statement, parameters)
+            return await running
         except exc.IntegrityError:
             self.failed = True
             raise
@@ -58,13 +62,17 @@ class SqlStatements:
                 raise
             self.lost = not isinstance(error, exc.DBAPIError) or error.connection_invalidated
             raise away from error
+        except BaseException:
+            # Cut off in the middle: what the driver was doing may still go on.
+            self.failed = self.lost = True
+            raise
 
     async def commit(self) -> None:
         if self.failed:
             # PostgreSQL would answer this COMMIT with a silent ROLLBACK.
             raise RuntimeError("a transaction in which a statement failed can only be left")
         try:
-            await self._connection.commit()
+            await self._link.commit()
         except Exception as error:
             self.failed = True
             if outcome_unknown(error):
@@ -74,31 +82,26 @@ class SqlStatements:
             if away is None:
                 raise
             raise away from error
+        except BaseException:
+            self.failed = self.lost = True
+            raise
 
     async def leave(self) -> None:
         """Undo what is not committed and give the connection back; a dead or silent one is thrown away."""
-        if self.lost:
-            closing = self._throw_away()
-        elif self._connection.in_transaction():
-            closing = self._connection.close()
+        if self.lost or self._link.in_transaction:
+            # To its end even when the caller is cancelled meanwhile: a connection given back half-way is a lost one.
+            await asyncio.shield(asyncio.ensure_future(self._undo()))
         else:
-            # Nothing to undo: this never waits, so that it cannot be cut off half-way either.
-            await self._connection.close()
-            return
-        # To its end even when the caller is cancelled meanwhile: a connection given back half-way is a lost one.
-        await asyncio.shield(asyncio.ensure_future(_quietly(closing)))
+            self._link.give_back()
 
-    async def _throw_away(self) -> None:
-        if not self._connection.closed and not self._connection.invalidated:
-            raw = (await self._connection.get_raw_connection()).driver_connection
-            if raw is not None and hasattr(raw, "terminate"):
-                # At once: a polite good-bye would wait for a server that does not answer.
-                raw.terminate()
-            await self._connection.invalidate()
-        await self._connection.close()
-
-
-async def _quietly(closing: Coroutine[Any, Any, None]) -> None:
-    """A rollback that fails has no news: the database undoes by itself what nobody commits."""
-    with suppress(exc.SQLAlchemyError, OSError):
-        await closing
+    async def _undo(self) -> None:
+        if not self.lost:
+            try:
+                await self._link.rollback()
+            except (exc.SQLAlchemyError, OSError):
+                # A rollback that fails has no news: the database undoes by itself what nobody commits.
+                self.lost = True
+        if self.lost:
+            await self._link.throw_away()
+        else:
+            self._link.give_back()

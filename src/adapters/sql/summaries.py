@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from adapters.sql.clock import database_now_ms
+from adapters.sql.compiled import Row
 from adapters.sql.statements import SqlStatements
 from adapters.sql.tables import SUMMARY_DUE, summaries
 from chat_core.domain.ids import RoomId, SummaryId
@@ -90,7 +91,7 @@ def latest_below(room: sa.ColumnElement[Any], seq: sa.ColumnElement[Any]) -> sa.
     )
 
 
-def _summary_of(row: sa.Row[Any]) -> Summary:
+def _summary_of(row: Row) -> Summary:
     return Summary(
         id=row.id,
         room_id=row.room_id,

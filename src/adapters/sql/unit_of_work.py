@@ -3,17 +3,19 @@
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from adapters.sql.engine import Database
 from adapters.sql.messages import SqlMessages
 from adapters.sql.replies import SqlReplies
 from adapters.sql.rooms import SqlRooms
 from adapters.sql.sessions import SqlSessions
 from adapters.sql.statements import SqlStatements
+from adapters.sql.steps import SqlSteps
 from adapters.sql.summaries import SqlSummaries
 from adapters.sql.users import SqlUsers
-from chat_core.ports.storage import Transaction, UnitOfWork
+from chat_core.domain.ids import ReplyId
+from chat_core.domain.message import Message
+from chat_core.domain.reply import Attempt, Reply
+from chat_core.ports.storage import Accepted, Answered, Offer, Transaction, UnitOfWork
 
 
 class SqlTransaction(Transaction):
@@ -27,6 +29,7 @@ class SqlTransaction(Transaction):
         self._replies = SqlReplies(statements)
         self._messages = SqlMessages(statements, self._replies, self._summaries)
         self._sessions = SqlSessions(statements)
+        self._steps = SqlSteps(statements, rooms=self._rooms, messages=self._messages, replies=self._replies)
 
     @property
     def users(self) -> SqlUsers:
@@ -52,6 +55,17 @@ class SqlTransaction(Transaction):
     def sessions(self) -> SqlSessions:
         return self._sessions
 
+    async def accept(self, offer: Offer) -> Accepted | None:
+        return await self._steps.accept(offer)
+
+    async def answer(self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None) -> int | None:
+        if self._statements.dialect != "postgresql":
+            return await super().answer(message, fingerprint, reply, attempt)
+        return await self._steps.answer(message, fingerprint, reply, attempt)
+
+    async def answered(self, reply_id: ReplyId) -> Answered | None:
+        return await self._steps.answered(reply_id)
+
     async def commit(self) -> None:
         await self._statements.commit()
 
@@ -63,14 +77,14 @@ class SqlUnitOfWork(UnitOfWork):
         self._database = database
 
     def __call__(self) -> AbstractAsyncContextManager[SqlTransaction]:
-        return self._transaction(self._database.write)
+        return self._transaction(readonly=False)
 
     def read(self) -> AbstractAsyncContextManager[SqlTransaction]:
-        return self._transaction(self._database.read)
+        return self._transaction(readonly=True)
 
     @asynccontextmanager
-    async def _transaction(self, engine: AsyncEngine) -> AsyncIterator[SqlTransaction]:
-        statements = SqlStatements(await self._database.begin(engine))
+    async def _transaction(self, *, readonly: bool) -> AsyncIterator[SqlTransaction]:
+        statements = SqlStatements(await self._database.begin(readonly=readonly))
         try:
             yield SqlTransaction(statements)
         finally:

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from adapters.sql.compiled import Row
 from adapters.sql.failures import violated
 from adapters.sql.statements import SqlStatements
 from adapters.sql.tables import memberships, rooms, sessions, users
@@ -64,7 +64,7 @@ _DEPARTING = (
 _DEPARTED = sa.update(users).where(_THIS).values(departing_since=None)
 
 
-def user_of(row: sa.Row[Any]) -> User:
+def user_of(row: Row) -> User:
     return User(
         id=row.id,
         username=row.username,

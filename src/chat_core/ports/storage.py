@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Protocol
 from uuid import UUID
@@ -11,7 +11,7 @@ from uuid import UUID
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, SummaryId, UserId
 from chat_core.domain.message import Message
 from chat_core.domain.reply import Attempt, Part, Place, Reply
-from chat_core.domain.room import Door, LogEntry, Membership, Room, RoomEvent
+from chat_core.domain.room import Door, LogEntry, Membership, Room, RoomAI, RoomEvent
 from chat_core.domain.session import Session
 from chat_core.domain.summary import Summary
 from chat_core.domain.user import User
@@ -68,6 +68,38 @@ class Asks:
     reply: Reply
     lease: float = 0.0
     attempt: Attempt | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A message that may be stored in one step, with what it asks for. It has no place yet: its ``seq`` is 0.
+
+    ``ai`` is what its room's settings are believed to be, on which it depends what the message asks for. ``context``:
+    of how many messages, this one included, the context is wanted; 0 for none.
+    """
+
+    message: Message
+    sender: UserId
+    fingerprint: bytes
+    ai: RoomAI
+    asks: Asks | None = None
+    context: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """A message at its place, and the context that ends with it, where one was wanted."""
+
+    message: Message
+    context: Context | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """A reply as it stands, and the AI's message once there is one."""
+
+    reply: Reply
+    message: Message | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -525,6 +557,41 @@ class Transaction(Protocol):
     @property
     @abstractmethod
     def sessions(self) -> Sessions: ...
+
+    async def accept(self, offer: Offer) -> Accepted | None:
+        """What ``rooms.advance``, ``messages.add`` and ``messages.context`` do for a message, in one step: the first
+        of its transaction. For storages that do it in fewer trips than those take.
+
+        ``None`` where it has to be done step by step, and then nothing was done: this (room, sender, ``m_id``) is
+        stored already, the sender is no active member, the room's settings are others, there is no such room, or the
+        storage knows no such step. Raises ``Contention`` where the sender's standing changed meanwhile,
+        ``DuplicateMessage`` as ``messages.add``.
+        """
+        return None
+
+    async def answer(self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None) -> int | None:
+        """Store an answer, the end of its reply and that of its last request; the message has no place yet, and the
+        one that it took comes back.
+
+        ``None`` where there is no such room, the reply is final or a later epoch has it: then this transaction can
+        only be left.
+        """
+        # The room's row is locked before the reply's, as everywhere, so that no two transactions deadlock.
+        door = await self.rooms.advance(message.room_id, None, at=message.created_at, messages=1)
+        if door is None:
+            return None
+        await self.messages.add(replace(message, seq=door.room.last_seq), fingerprint)
+        if attempt is not None:
+            await self.replies.end_attempt(attempt)
+        return door.room.last_seq if await self.replies.finish(reply) else None
+
+    async def answered(self, reply_id: ReplyId) -> Answered | None:
+        """The reply with this id, and its message as that is now."""
+        reply = await self.replies.get(reply_id)
+        if reply is None:
+            return None
+        message = await self.messages.get(reply.message_id) if reply.message_id else None
+        return Answered(reply=reply, message=message)
 
     @abstractmethod
     async def commit(self) -> None:

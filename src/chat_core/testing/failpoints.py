@@ -24,8 +24,9 @@ from typing import Any, cast
 
 from chat_core.domain.ids import ReplyId
 from chat_core.domain.message import Message
+from chat_core.domain.reply import Attempt, Reply
 from chat_core.ports.delivery import Job, ReplyQueue
-from chat_core.ports.storage import Messages, Replies, Transaction, UnitOfWork
+from chat_core.ports.storage import Accepted, Messages, Offer, Replies, Transaction, UnitOfWork
 from chat_core.testing.passing import PassingTransaction
 
 NAMES = frozenset(
@@ -158,6 +159,17 @@ class _Transaction(PassingTransaction):
     @property
     def replies(self) -> Replies:
         return cast("Replies", self._replies)
+
+    async def accept(self, offer: Offer) -> Accepted | None:
+        accepted = await self.inner.accept(offer)
+        if accepted is not None:
+            self._noted.append("send")
+        return accepted
+
+    async def answer(self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None) -> int | None:
+        place = await self.inner.answer(message, fingerprint, reply, attempt)
+        self._noted.append("end")
+        return place
 
     async def commit(self) -> None:
         for note in self._noted:

@@ -1,6 +1,20 @@
 """What test doubles that change one thing about the storage have in common."""
 
-from chat_core.ports.storage import Messages, Replies, Rooms, Sessions, Summaries, Transaction, Users
+from chat_core.domain.ids import ReplyId
+from chat_core.domain.message import Message
+from chat_core.domain.reply import Attempt, Reply
+from chat_core.ports.storage import (
+    Accepted,
+    Answered,
+    Messages,
+    Offer,
+    Replies,
+    Rooms,
+    Sessions,
+    Summaries,
+    Transaction,
+    Users,
+)
 
 
 class PassingTransaction(Transaction):
@@ -32,6 +46,15 @@ class PassingTransaction(Transaction):
     @property
     def sessions(self) -> Sessions:
         return self.inner.sessions
+
+    async def accept(self, offer: Offer) -> Accepted | None:
+        return await self.inner.accept(offer)
+
+    async def answer(self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None) -> int | None:
+        return await self.inner.answer(message, fingerprint, reply, attempt)
+
+    async def answered(self, reply_id: ReplyId) -> Answered | None:
+        return await self.inner.answered(reply_id)
 
     async def commit(self) -> None:
         await self.inner.commit()

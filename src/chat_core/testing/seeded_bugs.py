@@ -23,9 +23,9 @@ from typing import Any, cast
 
 from chat_core.domain.ids import ReplyId, RoomId, UserId
 from chat_core.domain.message import Message
-from chat_core.domain.reply import Reply
+from chat_core.domain.reply import Attempt, Reply
 from chat_core.domain.room import Door, LogEntry
-from chat_core.ports.storage import Asks, Messages, Replies, Rooms, Transaction, UnitOfWork
+from chat_core.ports.storage import Accepted, Asks, Messages, Offer, Replies, Rooms, Transaction, UnitOfWork
 from chat_core.testing.passing import PassingTransaction
 
 #: How late the commit is, in seconds, after it was said to be done.
@@ -40,6 +40,16 @@ class _Overlaid:
 
     def __getattr__(self, name: str) -> Any:
         return self._methods.get(name) or getattr(self._inner, name)
+
+
+class _StepByStep(PassingTransaction):
+    """A transaction in which nothing is done in one step: the steps are what is broken."""
+
+    async def accept(self, offer: Offer) -> Accepted | None:
+        return await Transaction.accept(self, offer)
+
+    async def answer(self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None) -> int | None:
+        return await Transaction.answer(self, message, fingerprint, reply, attempt)
 
 
 class _Wrapped(UnitOfWork):
@@ -71,7 +81,7 @@ class SeqOutside(_Wrapped):
         return _SeqOutsideTransaction(tx, self.inner)
 
 
-class _SeqOutsideTransaction(PassingTransaction):
+class _SeqOutsideTransaction(_StepByStep):
     def __init__(self, inner: Transaction, uow: UnitOfWork) -> None:
         super().__init__(inner)
         self._uow = uow
@@ -135,7 +145,7 @@ class AnswerBeforeCommit(_Wrapped):
             await manager.__aexit__(None, None, None)
 
 
-class _LateTransaction(PassingTransaction):
+class _LateTransaction(_StepByStep):
     """Late where a message is stored: the rest is let pass, so that there are people and rooms to see it."""
 
     def __init__(self, inner: Transaction) -> None:
@@ -170,7 +180,7 @@ class EventDropped(_Wrapped):
         return next(self._numbers) % self._every == 0
 
 
-class _ForgetfulTransaction(PassingTransaction):
+class _ForgetfulTransaction(_StepByStep):
     """A message is held back until it is known that nothing refers to it: only such a one can be dropped unseen."""
 
     def __init__(self, inner: Transaction, drops: Callable[[], bool]) -> None:

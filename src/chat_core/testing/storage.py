@@ -10,6 +10,7 @@ pytest.register_assert_rewrite(
     "chat_core.testing.storage_departures",
     "chat_core.testing.storage_rooms",
     "chat_core.testing.storage_sessions",
+    "chat_core.testing.storage_steps",
     "chat_core.testing.storage_summaries",
     "chat_core.testing.storage_transactions",
     "chat_core.testing.storage_usage",
@@ -23,6 +24,7 @@ from chat_core.testing.storage_messages import MessageClauses
 from chat_core.testing.storage_replies import ReplyClauses
 from chat_core.testing.storage_rooms import RoomClauses
 from chat_core.testing.storage_sessions import SessionClauses
+from chat_core.testing.storage_steps import StepClauses
 from chat_core.testing.storage_summaries import SummaryClauses
 from chat_core.testing.storage_transactions import TransactionClauses
 from chat_core.testing.storage_usage import UsageClauses
@@ -38,6 +40,7 @@ class StorageContract(
     LogClauses,
     MessageClauses,
     ReplyClauses,
+    StepClauses,
     UsageClauses,
     SummaryClauses,
 ):

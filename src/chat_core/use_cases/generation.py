@@ -13,7 +13,6 @@ from typing import cast
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, SummaryId, utc_now, uuid7
 from chat_core.domain.message import AI_NAME, Message, MessageKind, MessageStatus, fingerprint
 from chat_core.domain.reply import CRASHES_MAX, Attempt, Reply, ReplyStatus
-from chat_core.domain.room import Door
 from chat_core.domain.summary import Summary
 from chat_core.errors import ModelError, ModelTimedOut, PromptTooLong, Unavailable
 from chat_core.ports.delivery import Job, LogGrew, ReplyFeed, RoomFeed, Watch
@@ -324,42 +323,41 @@ class GenerateReply:
             cuts=draft.cuts,
             sources=job.prompt.sources,
         )
-        door: Door | None = None
+        place: int | None = None
         async with self.uow() as tx:
-            if verdict.text is not None and message_id is not None:
-                # The room's row is locked before the reply's, as everywhere, so that no two transactions deadlock.
-                door = await tx.rooms.advance(reply.room_id, None, at=at, messages=1)
-                if door is None:
+            if message_id is not None:
+                answer = _answer(job, verdict, message_id, at)
+                place = await tx.answer(answer, fingerprint(answer.content), ended, draft.attempt)
+                if place is None:
                     return
-                await tx.messages.add(
-                    Message(
-                        id=message_id,
-                        m_id=str(message_id),
-                        seq=door.room.last_seq,
-                        content=verdict.text,
-                        user_id=None,
-                        room_id=reply.room_id,
-                        kind=MessageKind.AI,
-                        username=AI_NAME,
-                        created_at=at,
-                        reply_to=reply.prompt_id,
-                        status=(
-                            MessageStatus.COMPLETE
-                            if verdict.status is ReplyStatus.COMPLETE
-                            else MessageStatus.INCOMPLETE
-                        ),
-                    ),
-                    fingerprint(verdict.text),
-                )
                 if job.prompt.fold:
                     await tx.summaries.ask(_summary(reply.room_id, job.prompt.fold, at))
-            if draft.attempt is not None:
-                await tx.replies.end_attempt(draft.attempt)
-            if not await tx.replies.finish(ended):
-                return
+            else:
+                if draft.attempt is not None:
+                    await tx.replies.end_attempt(draft.attempt)
+                if not await tx.replies.finish(ended):
+                    return
             await tx.commit()
-        if door is not None:
-            await self.room_feed.tell(LogGrew(room_id=reply.room_id, seq=door.room.last_seq))
+        if place is not None:
+            await self.room_feed.tell(LogGrew(room_id=reply.room_id, seq=place))
+
+
+def _answer(job: Job, verdict: Verdict, message_id: MessageId, at: datetime) -> Message:
+    """The AI's message, without its place."""
+    complete = verdict.status is ReplyStatus.COMPLETE
+    return Message(
+        id=message_id,
+        m_id=str(message_id),
+        seq=0,
+        content=verdict.text or "",
+        user_id=None,
+        room_id=job.reply.room_id,
+        kind=MessageKind.AI,
+        username=AI_NAME,
+        created_at=at,
+        reply_to=job.reply.prompt_id,
+        status=MessageStatus.COMPLETE if complete else MessageStatus.INCOMPLETE,
+    )
 
 
 def _summary(room_id: RoomId, up_to: int, at: datetime) -> Summary:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from chat_core.domain.ids import UserId
 from chat_core.domain.room import RoomAI
 from chat_core.errors import QuotaExceeded, TooManyReplies
-from chat_core.ports.storage import Transaction
+from chat_core.ports.storage import Load, Transaction
 from chat_core.use_cases.tokens import TURN_TOKENS, tokens_in
 
 #: What is reserved for an answer whose length the room does not bound.
@@ -37,8 +37,11 @@ class Quotas:
     def bounded(self) -> bool:
         return self.running is not None or self.daily_tokens is not None
 
-    async def check(self, tx: Transaction, user_id: UserId, tokens: int, at: datetime) -> None:
-        """Whether this person may ask for one more answer, for which so many tokens are reserved.
+    async def check(
+        self, tx: Transaction, user_id: UserId, tokens: int, at: datetime, *, counted: bool = False
+    ) -> None:
+        """Whether this person may ask for one more answer, for which so many tokens are reserved. ``counted``: that
+        answer is among those that are stored already.
 
         Nobody else's answer to this question about the same person counts in between, until ``tx`` ends. Raises
         ``TooManyReplies``, ``QuotaExceeded``.
@@ -47,6 +50,8 @@ class Quotas:
             return
         limit, today = self.daily_tokens, day_of(at)
         load = await tx.replies.load_of(user_id, today if limit is not None else None)
+        if counted:
+            load = Load(unfinished=load.unfinished - 1, tokens=load.tokens - (tokens if limit is not None else 0))
         if self.running is not None and load.unfinished >= self.running:
             raise TooManyReplies(
                 f"{load.unfinished} answers of at most {self.running} are being made for you: wait, or stop one.",

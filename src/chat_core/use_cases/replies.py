@@ -6,28 +6,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from chat_core.domain.ids import ReplyId, utc_now, uuid7
-from chat_core.domain.message import Message, MessageStatus
+from chat_core.domain.message import MessageStatus
 from chat_core.domain.reply import Reply, ReplyStatus
 from chat_core.domain.room import open_door
 from chat_core.domain.user import Actor
 from chat_core.errors import NotFound, NotRetryable
 from chat_core.ports.delivery import ReplyChanged, ReplyFeed, ReplyQueue, RoomFeed
-from chat_core.ports.storage import Transaction, UnitOfWork
+from chat_core.ports.storage import Answered, Transaction, UnitOfWork
 from chat_core.use_cases.quotas import Quotas
 from chat_core.use_cases.rooms import cancel_unfinished
 from chat_core.use_cases.transactions import again_on_contention
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """A reply as it stands, and the AI's message once there is one."""
-
-    reply: Reply
-    message: Message | None
-
-
-async def _answer(tx: Transaction, reply: Reply) -> Answer:
-    return Answer(reply=reply, message=await tx.messages.get(reply.message_id) if reply.message_id else None)
 
 
 async def _seen_reply(tx: Transaction, actor: Actor, reply_id: ReplyId) -> Reply:
@@ -53,19 +41,18 @@ class AwaitReply:
     hurry: Callable[[], bool] = lambda: False
     monotonic: Callable[[], float] = time.monotonic
 
-    async def __call__(self, *, reply_id: ReplyId, seconds: float, just_queued: bool = False) -> Answer:
+    async def __call__(self, *, reply_id: ReplyId, seconds: float, just_queued: bool = False) -> Answered:
         until = self.monotonic() + seconds
         async with self.feed.watch(reply_id) as watch:
             if just_queued:
                 await watch.wait(min(seconds, self.look_every))
             while True:
                 async with self.uow.read() as tx:
-                    reply = await tx.replies.get(reply_id)
-                    if reply is None:
-                        raise NotFound
-                    answer = await _answer(tx, reply)
+                    answer = await tx.answered(reply_id)
+                if answer is None:
+                    raise NotFound
                 left = until - self.monotonic()
-                if reply.final or left <= 0 or self.hurry():
+                if answer.reply.final or left <= 0 or self.hurry():
                     return answer
                 await watch.wait(min(left, self.look_every))
 
@@ -76,9 +63,13 @@ class ReadReply:
 
     uow: UnitOfWork
 
-    async def __call__(self, *, actor: Actor, reply_id: ReplyId) -> Answer:
+    async def __call__(self, *, actor: Actor, reply_id: ReplyId) -> Answered:
         async with self.uow.read() as tx:
-            return await _answer(tx, await _seen_reply(tx, actor, reply_id))
+            answer = await tx.answered(reply_id)
+            if answer is None:
+                raise NotFound
+            open_door(await tx.rooms.door(answer.reply.room_id, actor.user_id))
+            return answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +85,7 @@ class StopReply:
     patience: float = 1.3
     now: Callable[[], datetime] = utc_now
 
-    async def __call__(self, *, actor: Actor, reply_id: ReplyId) -> Answer:
+    async def __call__(self, *, actor: Actor, reply_id: ReplyId) -> Answered:
         if await self._ask(actor, reply_id):
             await self.feed.announce(reply_id)
             answer = await self.await_reply(reply_id=reply_id, seconds=self.patience)

@@ -31,4 +31,6 @@ async def read_usage(actor: Use[Actor], read_usage: Use[ReadUsage]) -> UsageRepo
     return UsageReportOut.of(await read_usage(actor=actor))
 
 
-router = Router("/", route_handlers=[read_context, read_usage], guards=[signed_in], security=SECURED, tags=["Usage"])
+router = Router(
+    "/", route_handlers=[read_context, read_usage], before_request=signed_in, security=SECURED, tags=["Usage"]
+)

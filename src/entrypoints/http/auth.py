@@ -4,10 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from litestar import Request
-from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
 
-from chat_core.domain.user import Actor
+from chat_core.domain.user import Actor, User
 from chat_core.errors import NotAuthenticated
 from chat_core.use_cases.authentication import Authenticate
 from chat_core.use_cases.limits import Limits
@@ -24,23 +22,29 @@ def bearer_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
     return token.strip()
 
 
-async def signed_in(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-    """A guard: lets nobody in without a live token, before anything else of the request is looked at."""
-    authenticate: Authenticate = connection.app.state.authenticate
-    limits: Limits = connection.app.state.limits
+async def signed_in(request: Request[Any, Any, Any]) -> None:
+    """Lets nobody in without a live token, before anything else of the request is looked at."""
+    # No guard of the framework's: it makes a copy of the handler for each of those.
+    authenticate: Authenticate = request.app.state.authenticate
+    limits: Limits = request.app.state.limits
     try:
-        user = await authenticate(bearer_of(connection.scope["headers"]))
+        user = await authenticate(bearer_of(request.scope["headers"]))
     except NotAuthenticated:
-        await limits.requested(connection.app.state.peer_of(connection.scope))
+        await limits.requested(request.app.state.peer_of(request.scope))
         raise
     await limits.requested(user.user_id)
-    connection.scope["user"] = user
+    request.scope["user"] = user
 
 
-async def anybody(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-    """A guard for what needs no token: what one address may ask in all is limited."""
-    limits: Limits = connection.app.state.limits
-    await limits.requested(connection.app.state.peer_of(connection.scope))
+async def anybody(request: Request[Any, Any, Any]) -> None:
+    """For what needs no token: what one address may ask in all is limited."""
+    limits: Limits = request.app.state.limits
+    await limits.requested(request.app.state.peer_of(request.scope))
+
+
+def turned_out_to_be(request: Request[Any, Any, Any], user: User) -> None:
+    """Say whose log-in it was, for the request's line in the log."""
+    request.scope["user"] = Actor(user_id=user.id, username=user.username)
 
 
 def peer(request: Request[Any, Any, Any]) -> str:

@@ -10,8 +10,9 @@ from litestar.params import HeaderParameter, JSONBody
 from chat_core.domain.ids import UserId
 from chat_core.domain.reply import ReplyStatus
 from chat_core.domain.user import Actor
-from chat_core.use_cases.messages import SendMessage, Sent
-from chat_core.use_cases.replies import Answer, AwaitReply
+from chat_core.ports.storage import Answered
+from chat_core.use_cases.replies import AwaitReply
+from chat_core.use_cases.sending import SendMessage, Sent
 from entrypoints.http.auth import signed_in
 from entrypoints.http.event_stream import EventStream
 from entrypoints.http.injection import Use
@@ -31,7 +32,7 @@ from entrypoints.open_streams import OpenStreams
 from entrypoints.settings import Settings
 
 
-def _body(sent: Sent, answer: Answer | None) -> SentOut:
+def _body(sent: Sent, answer: Answered | None) -> SentOut:
     ai_message = None
     if answer is not None and answer.message is not None:
         ai_message = MessageOut.of(answer.message)
@@ -112,7 +113,7 @@ async def send_message(
         seconds = 0.0 if "respond-async" in wishes else preferred_wait(wishes, settings.send_wait)
         # One that was queued a moment ago is not looked at again for somebody who does not want to wait.
         answer = (
-            Answer(reply=sent.reply, message=None)
+            Answered(reply=sent.reply, message=None)
             if seconds == 0 and not sent.replayed
             else await await_reply(reply_id=sent.reply.id, seconds=seconds, just_queued=not sent.replayed)
         )
@@ -123,4 +124,4 @@ async def send_message(
     return Response(_body(sent, answer), status_code=202 if pending else 200 if sent.replayed else 201, headers=headers)
 
 
-router = Router("/chat", route_handlers=[send_message], guards=[signed_in], security=SECURED, tags=["Chat"])
+router = Router("/chat", route_handlers=[send_message], before_request=signed_in, security=SECURED, tags=["Chat"])

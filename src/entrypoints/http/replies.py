@@ -59,7 +59,7 @@ async def retry_reply(reply_id: Id, actor: Use[Actor], retry_reply: Use[RetryRep
 router = Router(
     "/replies",
     route_handlers=[read_reply, reply_events, stop_reply, retry_reply],
-    guards=[signed_in],
+    before_request=signed_in,
     security=SECURED,
     tags=["Replies"],
 )

@@ -3,13 +3,15 @@
 import logging
 import re
 import time
-from typing import cast
+from collections.abc import Callable
+from typing import Any, cast
 from urllib.parse import quote
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from chat_core.domain.ids import uuid7
+from chat_core.domain.user import Actor
 from entrypoints.logs import request_id as request_id_var
 
 log = logging.getLogger("chat_api.access")
@@ -21,15 +23,18 @@ HEAD = "chat_api.head"
 _ACCEPTED = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 #: For a program's answers, which no browser should run, frame, guess at or keep. Pages bring a policy of their own.
+#: Whether a proxy in front speaks TLS is not known here: over plain HTTP a browser has to pass over what is said of it
+#: (RFC 6797, section 8.1), so that it does no harm there.
 HEADERS = {
     b"cache-control": b"no-store",
-    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"content-security-policy": b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     b"referrer-policy": b"no-referrer",
+    b"strict-transport-security": b"max-age=31536000",
     b"x-content-type-options": b"nosniff",
 }
 
 
-#: The key in a socket's scope of what its line in the log says: ``status`` of the handshake, and ``close`` code.
+#: The key in a socket's scope of what its line in the log says: ``status`` of the handshake, ``close`` code, ``user``.
 OUTCOME = "chat.outcome"
 
 
@@ -39,16 +44,26 @@ def _id_of(scope: Scope) -> str:
     return given.decode() if _ACCEPTED.fullmatch(given) else str(uuid7())
 
 
+def _who(scope: Scope) -> dict[str, str]:
+    user: Actor | None = scope.get("user")
+    return {"user": str(user.user_id)} if user else {}
+
+
 def request_id() -> str:
     """The id of the request that is being answered; ``-`` outside of one."""
     return request_id_var.get()
 
 
 class RequestLog:
-    """Wraps the whole application, so that even what it refuses to route has an id and a line."""
+    """Wraps the whole application, so that even what it refuses to route has an id and a line.
 
-    def __init__(self, app: ASGIApp) -> None:
+    A line says who asked: ``peer``, the address as it is counted for limits, and ``user``, the id of an account, where
+    a token or a password told it.
+    """
+
+    def __init__(self, app: ASGIApp, peer_of: Callable[[Any], str]) -> None:
         self.app = app
+        self._peer_of = peer_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.WEBSOCKET:
@@ -86,13 +101,18 @@ class RequestLog:
                 "%s %s",
                 method,
                 quote(scope["path"], safe="/:-._~"),
-                extra={"status": status, "ms": round((time.perf_counter() - began) * 1000, 2)},
+                extra={
+                    "status": status,
+                    "ms": round((time.perf_counter() - began) * 1000, 2),
+                    "peer": self._peer_of(scope),
+                    **_who(scope),
+                },
             )
             request_id_var.reset(token)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Its frames go by unseen: those of a busy room are too many to be looked at once more.
-        outcome: dict[str, int] = {}
+        outcome: dict[str, Any] = {}
         token = request_id_var.set(_id_of(scope))
         began = time.perf_counter()
         try:
@@ -101,6 +121,11 @@ class RequestLog:
             log.info(
                 "WEBSOCKET %s",
                 quote(scope["path"], safe="/:-._~"),
-                extra={"status": 500, **outcome, "ms": round((time.perf_counter() - began) * 1000, 2)},
+                extra={
+                    "status": 500,
+                    **outcome,
+                    "ms": round((time.perf_counter() - began) * 1000, 2),
+                    "peer": self._peer_of(scope),
+                },
             )
             request_id_var.reset(token)

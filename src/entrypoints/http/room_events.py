@@ -115,4 +115,4 @@ async def room_events(
     return cast("Response[RoomEventsOut]", stream)
 
 
-router = Router("/rooms", route_handlers=[room_events], guards=[signed_in], security=SECURED, tags=["Rooms"])
+router = Router("/rooms", route_handlers=[room_events], before_request=signed_in, security=SECURED, tags=["Rooms"])

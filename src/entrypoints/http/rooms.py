@@ -188,7 +188,7 @@ router = Router(
         edit_message,
         delete_message,
     ],
-    guards=[signed_in],
+    before_request=signed_in,
     security=SECURED,
     tags=["Rooms"],
 )

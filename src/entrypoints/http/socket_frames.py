@@ -14,7 +14,7 @@ from chat_core.domain import message as messages
 from chat_core.errors import Invalid, TooMany
 from chat_core.use_cases.live.connection import Connection
 from chat_core.use_cases.live.hub import Hub
-from chat_core.use_cases.messages import SendMessage
+from chat_core.use_cases.sending import SendMessage
 from entrypoints.http.parameters import SEQ_MAX, room_of
 from entrypoints.http.problems import described, fault_of
 from entrypoints.http.schemas import MessageOut, Problem, ReplyOut

@@ -17,7 +17,7 @@ from chat_core.use_cases.authentication import Authenticate
 from chat_core.use_cases.limits import Limits
 from chat_core.use_cases.live.connection import Connection, Ended
 from chat_core.use_cases.live.hub import Hub
-from chat_core.use_cases.messages import SendMessage
+from chat_core.use_cases.sending import SendMessage
 from chat_core.use_cases.sessions import RedeemTicket
 from entrypoints.http.auth import bearer_of
 from entrypoints.http.event_stream import SLOW
@@ -83,6 +83,7 @@ class Sockets:
             except NotAuthenticated:
                 await self.limits.requested(peer)
                 raise
+            outcome["user"] = str(actor.user_id)
             await self.limits.requested(actor.user_id)
             wire = Wire(send)
             connection = Connection(actor, as_frame, at_once=wire.now)

@@ -23,6 +23,12 @@ function door(text = "") {
   shut();
   live = outbox = null;
   $("house").hidden = true;
+  // Whoever has this browser next is shown nothing of it, not even by its tools.
+  $("room-list").replaceChildren();
+  $("member-list").replaceChildren();
+  $("announcer").replaceChildren();
+  $("me").textContent = $("room-name").textContent = $("text").value = shown = "";
+  rooms = [];
   $("door").hidden = false;
   document.title = "Chat";
   $("door-error").textContent = text;

@@ -1,16 +1,8 @@
-"""What a prompt costs in a small room and in a large one: its tokens, and the time to read and build it.
+"""What a prompt costs in a small room and in a large one: the time to read it and build it, in this process."""
 
-``.venv/bin/python -m bench.context [messages]`` fills a room of 100 messages and one of 100,000 on SQLite and on
-PostgreSQL, by statements of its own, and asks the use case for both prompts in turn.
-"""
-
-import asyncio
 import statistics
-import sys
-import tempfile
 import time
-from contextlib import AsyncExitStack
-from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -18,6 +10,9 @@ from adapters.sql.engine import Database
 from adapters.sql.migrate import upgrade
 from adapters.sql.tables import messages, rooms
 from adapters.sql.unit_of_work import SqlUnitOfWork
+from bench.plan import Size
+from bench.stage import Stage
+from bench.table import Row
 from chat_core.domain.ids import RoomId, uuid7
 from chat_core.domain.message import Message
 from chat_core.domain.room import Room, RoomAI
@@ -25,10 +20,8 @@ from chat_core.domain.user import User
 from chat_core.ports.storage import UnitOfWork
 from chat_core.testing.samples import a_message, stored_room, stored_user
 from chat_core.use_cases.prompts import Budget, Prompts
-from tests.faults.servers import Postgres
 
 SMALL = 100
-TRIES = 300
 TEXT = "What was said in message number {:06} is about as long as people write when they chat. "
 
 
@@ -63,7 +56,8 @@ async def filled(database: Database, uow: UnitOfWork, user: User, count: int) ->
     return last
 
 
-async def compare(name: str, url: str, large: int) -> None:
+async def _compared(url: str, large: int, tries: int) -> tuple[list[float], list[int]]:
+    """The median milliseconds, and the tokens, of a prompt in a small room and in a large one, asked for in turn."""
     await upgrade(url)
     database = Database(url)
     uow = SqlUnitOfWork(database)
@@ -73,7 +67,7 @@ async def compare(name: str, url: str, large: int) -> None:
         ends = [await filled(database, uow, user, count) for count in (SMALL, large)]
         times: tuple[list[float], list[float]] = ([], [])
         tokens = [0, 0]
-        for number in range(TRIES + 20):
+        for number in range(tries + 20):
             for index, end in enumerate(ends):
                 async with uow.read() as tx:
                     began = time.perf_counter()
@@ -84,22 +78,26 @@ async def compare(name: str, url: str, large: int) -> None:
                     times[index].append(took)
     finally:
         await database.close()
-    small, big = (statistics.median(found) for found in times)
-    print(
-        f"a prompt on {name:<10} of {SMALL} messages: {tokens[0]} tokens, {small:.2f} ms   "
-        f"of {large}: {tokens[1]} tokens, {big:.2f} ms   ratio {big / small:.2f}   target 1.1 or less"
-    )
+    return [statistics.median(found) for found in times], tokens
 
 
-async def main(large: int) -> None:
-    async with AsyncExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        postgres = Postgres()
-        stack.callback(postgres.close)
-        await postgres.start()
-        await compare("SQLite", f"sqlite:///{directory}/chat.db", large)
-        await compare("PostgreSQL", postgres.url(await postgres.fresh_database()), large)
-
-
-if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000))
+async def prompts(stage: Stage, size: Size, names: list[str]) -> list[Row]:
+    large, rows = size.large_prompts, []
+    for name in names:
+        kind = name.removeprefix("prompt-")
+        settings: dict[str, Any] = await stage.settings(kind)
+        (small, big), tokens = await _compared(settings["DATABASE_URL"], large, 100 if size.quick else 300)
+        rows.append(
+            Row(
+                name=name,
+                what=f"a prompt, {large:,} messages against {SMALL}, {kind}",
+                unit=" ms",
+                ours=big,
+                floor=small,
+                ratio=big / small,
+                target="<= 1.1",
+                met=big / small <= 1.1,
+                note=f"{tokens[1]:,} tokens and {tokens[0]:,}",
+            )
+        )
+    return rows

@@ -1,0 +1,110 @@
+"""Statements of SQLAlchemy's, compiled once and handed to the drivers as text.
+
+Its execution builds a context and a result around each statement, which costs ten times what the driver takes. A
+statement is written with SQLAlchemy, and run without it.
+"""
+
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
+from sqlalchemy.sql.compiler import SQLCompiler
+
+#: Its columns by name. A row is spelled out once, in the function that makes an entity of it.
+Row = Any
+_Processor = Callable[[Any], Any]
+_Processors = Mapping[str, _Processor]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What a driver takes: the text, and the parameters in their order."""
+
+    sql: str
+    parameters: Sequence[Any]
+
+
+class Compiled:
+    """One statement in one dialect, for parameters of these names."""
+
+    def __init__(self, statement: sa.Executable, dialect: Dialect, names: Iterable[str]) -> None:
+        element = cast("sa.ClauseElement", statement)
+        compiled = element.compile(dialect=dialect, column_keys=sorted(names))
+        self._compiled = cast("SQLCompiler", compiled)
+        self._sql = str(compiled)
+        self._expands = bool(self._compiled.post_compile_params)
+        self._given = self._compiled.construct_params(_check=False)
+        self._processors = cast("_Processors", self._compiled._bind_processors)
+        self._binds = [(name, self._processors.get(name)) for name in self._compiled.positiontup or ()]
+        self.rows = _rows_of(self._compiled, dialect)
+
+    def ready(self, parameters: Mapping[str, Any]) -> Ready:
+        if self._expands:
+            return self._expanded(parameters)
+        given = self._given
+        return Ready(
+            self._sql,
+            [
+                value if processor is None or value is None else processor(value)
+                for name, processor in self._binds
+                for value in (parameters[name] if name in parameters else given[name],)
+            ],
+        )
+
+    def _expanded(self, parameters: Mapping[str, Any]) -> Ready:
+        """For a list of values, which is written out anew each time."""
+        state = self._compiled.construct_expanded_state(dict(parameters))
+        processors = {**self._processors, **cast("_Processors", state.processors)}
+        values = [
+            value if (processor := processors.get(name)) is None else processor(value)
+            for name in state.positiontup or ()
+            for value in (state.parameters[name],)
+        ]
+        return Ready(state.statement, values)
+
+
+def _rows_of(compiled: SQLCompiler, dialect: Dialect) -> Callable[[Iterable[Any]], list[Row]]:
+    """Makes rows of what the driver gives."""
+    columns = compiled._result_columns
+    if not columns:
+        return list
+    row = namedtuple("Row", [column.keyname for column in columns], rename=True)  # type: ignore[misc]
+    make = row._make
+    if dialect.name == "postgresql":
+        # asyncpg gives what the core has: UUIDs, moments with their zone, numbers.
+        return lambda found: [make(values) for values in found]
+    processors = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
+    changed = [(at, processor) for at, processor in enumerate(processors) if processor is not None]
+
+    def processed(found: Iterable[Any]) -> list[Row]:
+        rows = []
+        for values in found:
+            cells = list(values)
+            for at, processor in changed:
+                cells[at] = processor(cells[at])
+            rows.append(make(cells))
+        return rows
+
+    return processed
+
+
+class Compiler:
+    """The statements of one database. Those that are gone are forgotten."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        self._known: WeakKeyDictionary[Any, dict[tuple[str, ...], Compiled]] = WeakKeyDictionary()
+
+    def __call__(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> Compiled:
+        known = self._known.get(statement)
+        if known is None:
+            known = self._known[statement] = {}
+        names = tuple(parameters)
+        compiled = known.get(names)
+        if compiled is None:
+            compiled = known[names] = Compiled(statement, self.dialect, names)
+        return compiled

@@ -1,0 +1,154 @@
+"""A connection of the pool's with a transaction on it, spoken to through its driver."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.util import greenlet_spawn
+
+from adapters.sql.compiled import Compiler, Row
+from adapters.sql.failures import in_words_of_sqlalchemy
+
+T = TypeVar("T")
+
+
+class Link(ABC):
+    """Runs statements, from the first one on in a transaction where it is one that may write.
+
+    Raises what SQLAlchemy would for the same failure. After one the transaction can only be undone.
+    """
+
+    def __init__(self, proxied: PoolProxiedConnection, compiler: Compiler) -> None:
+        self._proxied = proxied
+        self._compiler = compiler
+        self.in_transaction = False
+
+    @property
+    def dialect(self) -> str:
+        return self._compiler.dialect.name
+
+    @abstractmethod
+    async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> list[Row]:
+        """What it finds."""
+
+    @abstractmethod
+    async def run(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> int:
+        """How many rows it changes."""
+
+    @abstractmethod
+    async def run_many(self, statement: sa.Executable, parameters: Sequence[Mapping[str, Any]]) -> None:
+        """Once with each set of parameters."""
+
+    @abstractmethod
+    async def commit(self) -> None: ...
+
+    @abstractmethod
+    async def rollback(self) -> None: ...
+
+    def give_back(self) -> None:
+        """Give the connection back to the pool, after its transaction has ended. Never waits."""
+        self._proxied.close()
+
+    async def throw_away(self) -> None:
+        """Close it, for another one to be opened in its place."""
+        await greenlet_spawn(self._proxied.invalidate)
+
+    async def _said(self, saying: Awaitable[T], sql: str) -> T:
+        with in_words_of_sqlalchemy(self._compiler.dialect, self._proxied.dbapi_connection, sql):
+            return await saying
+
+
+class PostgresLink(Link):
+    """asyncpg's connection. What only reads needs no transaction: at READ COMMITTED each statement sees a moment of
+    its own anyway, and a BEGIN and a ROLLBACK around it would cost two round trips and promise nothing more."""
+
+    def __init__(self, proxied: PoolProxiedConnection, compiler: Compiler, *, readonly: bool) -> None:
+        super().__init__(proxied, compiler)
+        self._raw: Any = proxied.driver_connection
+        self._begins = not readonly
+
+    async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> list[Row]:
+        compiled = self._compiler(statement, parameters)
+        ready = compiled.ready(parameters)
+        await self._begin()
+        return compiled.rows(await self._said(self._raw.fetch(ready.sql, *ready.parameters), ready.sql))
+
+    async def run(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> int:
+        ready = self._compiler(statement, parameters).ready(parameters)
+        await self._begin()
+        # Such as "UPDATE 1", or "INSERT 0 1".
+        tag = await self._said(self._raw.execute(ready.sql, *ready.parameters), ready.sql)
+        return int(tag.rpartition(" ")[2])
+
+    async def run_many(self, statement: sa.Executable, parameters: Sequence[Mapping[str, Any]]) -> None:
+        ready = [self._compiler(statement, one).ready(one) for one in parameters]
+        await self._begin()
+        await self._said(self._raw.executemany(ready[0].sql, [one.parameters for one in ready]), ready[0].sql)
+
+    async def _begin(self) -> None:
+        if self._begins and not self.in_transaction:
+            self.in_transaction = True
+            await self._said(self._raw.execute("BEGIN"), "BEGIN")
+
+    async def commit(self) -> None:
+        if self.in_transaction:
+            self.in_transaction = False
+            await self._said(self._raw.execute("COMMIT"), "COMMIT")
+
+    async def rollback(self) -> None:
+        if self.in_transaction:
+            self.in_transaction = False
+            await self._said(self._raw.execute("ROLLBACK"), "ROLLBACK")
+
+    async def throw_away(self) -> None:
+        # At once: a polite good-bye would wait for a server that does not answer.
+        self._raw.terminate()
+        await super().throw_away()
+
+
+class SqliteLink(Link):
+    """aiosqlite's connection; each statement is one trip to its thread, and BEGIN rides along with the first."""
+
+    def __init__(self, proxied: PoolProxiedConnection, compiler: Compiler, *, first: tuple[str, ...]) -> None:
+        super().__init__(proxied, compiler)
+        self._first = first
+
+    async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> list[Row]:
+        compiled = self._compiler(statement, parameters)
+        ready = compiled.ready(parameters)
+        return compiled.rows(
+            await self._trip(lambda raw: raw.execute(ready.sql, ready.parameters).fetchall(), ready.sql)
+        )
+
+    async def run(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> int:
+        ready = self._compiler(statement, parameters).ready(parameters)
+        changed: int = await self._trip(lambda raw: raw.execute(ready.sql, ready.parameters).rowcount, ready.sql)
+        return changed
+
+    async def run_many(self, statement: sa.Executable, parameters: Sequence[Mapping[str, Any]]) -> None:
+        ready = [self._compiler(statement, one).ready(one) for one in parameters]
+        await self._trip(lambda raw: raw.executemany(ready[0].sql, [one.parameters for one in ready]), ready[0].sql)
+
+    async def _trip(self, work: Callable[[Any], T], sql: str) -> T:
+        first, self._first, self.in_transaction = self._first, (), True
+
+        def in_thread(raw: Any) -> T:
+            for statement in first:
+                raw.execute(statement)
+            return work(raw)
+
+        connection: Any = self._proxied.dbapi_connection
+        return await self._said(connection.in_thread(in_thread), sql)
+
+    async def commit(self) -> None:
+        if self.in_transaction:
+            await self._trip(lambda raw: raw.commit(), "COMMIT")
+            self.in_transaction = False
+
+    async def rollback(self) -> None:
+        if self.in_transaction:
+            self.in_transaction = False
+            connection: Any = self._proxied.dbapi_connection
+            await self._said(connection.in_thread(lambda raw: raw.rollback()), "ROLLBACK")
