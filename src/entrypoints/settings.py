@@ -51,6 +51,8 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 1
+    metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
     log_level: str = "INFO"
     database_url: str = field(default="sqlite:///./chat.db", repr=False)
     database_pool_size: int = 10
@@ -133,6 +135,8 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path | None = None, *
         host=host,
         port=reader.number("PORT", 8000, 0, 65_535),
         workers=reader.number("WORKERS", 1, 1, 64),
+        metrics_port=reader.number("METRICS_PORT", 0, 1, 65_535) or None,
+        metrics_host=reader.text("METRICS_HOST", "127.0.0.1"),
         log_level=reader.choice("LOG_LEVEL", "INFO", LOG_LEVELS),
         database_url=database_url,
         database_pool_size=reader.number("DATABASE_POOL_SIZE", 10, 1, 200),
@@ -168,6 +172,8 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path | None = None, *
             f"HOST is {host}, which others can reach, while DEBUG is true: set DEBUG=false (and a SECRET_KEY), "
             "or HOST=127.0.0.1."
         )
+    if settings.metrics_port == settings.port:
+        reader.problems.append("METRICS_PORT is PORT: metrics are for others than the API is, and have their own.")
     if reader.problems:
         raise SettingsError(reader.problems)
     return settings

@@ -21,7 +21,7 @@ from tests.e2e.service import people, served
 from tests.faults.polling import until
 from tests.streams import Seen, resumed, sending
 
-pytestmark = [pytest.mark.abuse("A98"), pytest.mark.redis]
+pytestmark = pytest.mark.redis
 
 #: The client's own types leave open whether texts or bytes come back.
 Server = Any
@@ -120,6 +120,7 @@ JUNK: tuple[bytes, ...] = (
 )
 
 
+@pytest.mark.abuse("A98")
 @pytest.mark.postgres
 async def test_forged_jobs_make_nothing_and_the_worker_goes_on(processes, server: Server, tmp_path: Path):
     url, worker = processes
@@ -149,6 +150,7 @@ async def test_forged_jobs_make_nothing_and_the_worker_goes_on(processes, server
     assert FORGED not in log
 
 
+@pytest.mark.abuse("A98")
 @pytest.mark.postgres
 async def test_where_the_queue_is_none_replies_are_made_all_the_same(processes, server: Server):
     url, worker = processes
@@ -189,6 +191,7 @@ def forge(server: Server, key: str, how: str) -> None:
         server.delete(key)
 
 
+@pytest.mark.abuse("A98")
 @pytest.mark.postgres
 async def test_what_is_forged_in_the_stream_of_a_reply_is_never_stored(processes, server: Server):
     url, _ = processes
@@ -224,6 +227,7 @@ async def one_process(build: Build, redis_url: str, **more: Any) -> AsyncIterato
         yield url
 
 
+@pytest.mark.abuse("A98")
 async def test_forged_news_show_nobody_a_room_that_is_closed_to_them(build: Build, server: Server, redis_url: str):
     async with one_process(build, redis_url) as url, people(url, "ada", "eve") as [ada, eve]:
         closed = await ada.room(name="closed", visibility="private")
@@ -288,6 +292,7 @@ UNBELIEVABLE = (
 )
 
 
+@pytest.mark.abuse("A98")
 async def test_a_forged_limit_neither_locks_anybody_out_nor_lets_them_go_on(
     build: Build, server: Server, redis_url: str
 ):

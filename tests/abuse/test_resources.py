@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,9 +14,10 @@ import pytest
 import sqlalchemy as sa
 import websockets
 
+from adapters.sql.compiled import Compiled
 from adapters.sql.engine import Database, Limits, normalize_url
+from adapters.sql.links import Link
 from chat_core.errors import StorageUnavailable
-from entrypoints.container import Container
 from tests.abuse.conftest import Build, Start
 from tests.e2e.live import PATIENCE, socket, stream
 from tests.e2e.service import Person, people, served
@@ -82,27 +83,21 @@ class Load:
 
 
 @contextmanager
-def counted(container: Container) -> Iterator[Load]:
-    load = Load()
-    database: Database = container.database()
-    # On PostgreSQL the one is a view of the other, and would be heard twice.
-    engines = {database.write.sync_engine} | ({database.read.sync_engine} if database.dialect == "sqlite" else set())
+def counted() -> Iterator[Load]:
+    load, said = Load(), Link._said
 
-    def before(*_: object) -> None:
-        load.statements += 1
+    async def counting(link: Link, saying: Awaitable[Any], sql: str) -> Any:
+        load.statements += sql not in ("BEGIN", "COMMIT", "ROLLBACK")
         load.running += 1
         load.most = max(load.most, load.running)
+        try:
+            return await said(link, saying, sql)
+        finally:
+            load.running -= 1
 
-    def after(*_: object) -> None:
-        load.running -= 1
-
-    for engine in engines:
-        sa.event.listen(engine, "before_cursor_execute", before)
-        sa.event.listen(engine, "after_cursor_execute", after)
-    yield load
-    for engine in engines:
-        sa.event.remove(engine, "before_cursor_execute", before)
-        sa.event.remove(engine, "after_cursor_execute", after)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Link, "_said", counting)
+        yield load
 
 
 class Viewer:
@@ -152,7 +147,7 @@ async def test_a_storm_of_those_who_come_back_asks_the_database_for_little(build
         async with asyncio.timeout(PATIENCE * 8), AsyncExitStack() as stack:
             for viewer in viewers:
                 stack.callback(viewer.leaves)
-            with counted(container) as load:
+            with counted() as load:
                 await asyncio.gather(*(viewer.comes_back() for viewer in viewers))
                 for viewer in viewers:
                     await viewer.sees(f"id: {last}\n")
@@ -160,7 +155,7 @@ async def test_a_storm_of_those_who_come_back_asks_the_database_for_little(build
                 # rounds of the service.
                 assert load.statements < 6 * clients + 200
                 assert load.most <= container.settings().database_pool_size
-            with counted(container) as load:
+            with counted() as load:
                 await ada.send(room, "for all of them")
                 for viewer in viewers:
                     await viewer.sees("for all of them")
@@ -199,17 +194,19 @@ async def fill(url: str, room: str, user: str, count: int) -> None:
 
 
 @contextmanager
-def recorded(container: Container) -> Iterator[list[tuple[str, Any]]]:
+def recorded() -> Iterator[list[tuple[str, Any]]]:
     """The statements that are run, with their parameters as the driver gets them."""
     found: list[tuple[str, Any]] = []
-    engine = container.database().read.sync_engine
+    make_ready = Compiled.ready
 
-    def note(_c: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
-        found.append((statement, parameters))
+    def noting(compiled: Compiled, parameters: Mapping[str, Any]) -> Any:
+        ready = make_ready(compiled, parameters)
+        found.append((ready.sql, ready.parameters))
+        return ready
 
-    sa.event.listen(engine, "before_cursor_execute", note)
-    yield found
-    sa.event.remove(engine, "before_cursor_execute", note)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Compiled, "ready", noting)
+        yield found
 
 
 def _rows_read(plan: dict[str, Any]) -> int:
@@ -257,7 +254,7 @@ async def test_a_page_far_down_costs_what_the_newest_one_does(build: Build, data
         await fill(database_url, room, ada.id, count)
 
         async def cost(path: str, name: str) -> tuple[int, int]:
-            with recorded(container) as statements:
+            with recorded() as statements:
                 page = await ada.get(f"/rooms/{room}/{path}")
             assert page.status_code == 200, page.text
             asked = [one for one in statements if "FROM messages" in one[0] or "FROM log_entries" in one[0]]

@@ -102,7 +102,7 @@ def test_an_api_with_an_echo_loads_no_client_of_anything_else(tmp_path):
         "asyncio.run(start())\n"
     )
     loaded = modules_after(code, tmp_path, LLM="echo")
-    assert loaded.isdisjoint({"aiohttp", "redis", "dramatiq", "httpx2", "openai", "anthropic"})
+    assert loaded.isdisjoint({"aiohttp", "redis", "dramatiq", "httpx2", "openai", "anthropic", "prometheus_client"})
     assert loaded.isdisjoint({"google.genai", "google.generativeai", "google.protobuf", "grpc"})
     assert loaded.isdisjoint({"google.auth", "requests", "tenacity"})
     assert not {name for name in loaded if name.startswith(("adapters.llm.gemini", "adapters.llm.sdk"))}
