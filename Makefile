@@ -41,12 +41,13 @@ faults: $(DEV) ## break everything that can break, and print the table (ARGS="--
 bench: $(DEV) ## measure the speed against floors, and print the table (ARGS="--quick" in under two minutes)
 	@$(BIN)/python -m bench $(ARGS)
 
-check: $(DEV) ## formatting, lint, the rings, and types
+check: $(DEV) ## formatting, lint, the rings, types, and known vulnerabilities
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/basedpyright
 	$(BIN)/mypy
+	@$(BIN)/python -m tests.audit
 
 format: $(DEV) ## put the code in order
 	$(BIN)/ruff check --fix-only .

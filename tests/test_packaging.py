@@ -119,6 +119,7 @@ def test_the_wheel_ships_no_tests_of_the_project(wheel: list[str]):
     }
 
 
+@pytest.mark.abuse("A97")
 @pytest.mark.parametrize("lock", LOCKS)
 def test_a_lock_pins_everything_by_hash(lock: str):
     lines = (ROOT / lock).read_text().replace("\\\n", " ").splitlines()
@@ -157,6 +158,7 @@ def test_the_locks_agree():
     assert {name: v for name, v in versions("requirements.txt").items() if dev.get(name) != v} == {}
 
 
+@pytest.mark.abuse("A97")
 def test_the_installed_versions_are_the_locked_ones():
     locked = versions("requirements-dev.txt")
     apart = {

@@ -17,13 +17,13 @@ from chat_core.domain.reply import Attempt, Reply
 from chat_core.domain.room import AIMode, Room, Visibility, WhenBusy
 from chat_core.domain.user import Actor
 from chat_core.ports.delivery import Job, ReplyFeed, ReplyQueue
+from chat_core.ports.passing import PassingTransaction
 from chat_core.ports.storage import (
     Answered,
     Transaction,
     UnitOfWork,
 )
 from chat_core.testing.models import Gate, Script, ScriptedModel
-from chat_core.testing.passing import PassingTransaction
 from chat_core.use_cases.generation import GenerateReply
 from chat_core.use_cases.sending import Sent
 from entrypoints.container import Container, memory_container

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 
-from entrypoints.settings import Settings, SettingsError, load_model_settings, load_settings, read_environ
+from entrypoints.settings import ENV_FILE, Settings, SettingsError, load_model_settings, load_settings, read_environ
 from entrypoints.version import VERSION
 
 
 def _with_settings(act: Callable[[Settings], int], **given: object) -> int:
-    return _told(lambda: act(load_settings(read_environ(), **given)))
+    return _told(lambda: act(load_settings(read_environ(), env_file=ENV_FILE, **given)))
 
 
 def _told(act: Callable[[], int]) -> int:

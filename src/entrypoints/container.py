@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from adapters.feed.streams import StreamReader
     from adapters.queue.remote import QueueWorker
     from chat_core.testing.failpoints import Failpoints
+    from entrypoints.metrics import Metrics
 
 SchemaMismatch = migrate.SchemaMismatch
 Answered = offers.Answered
@@ -194,6 +195,22 @@ def _failpoints(settings: Settings) -> "Failpoints | None":
     return Failpoints(settings.environ["CHAT_FAILPOINTS"])
 
 
+def _metrics(settings: Settings) -> "Metrics | None":
+    if settings.metrics_port is None:
+        return None
+    from entrypoints.metrics import Metrics
+
+    return Metrics()
+
+
+def _counted_storage(uow: UnitOfWork, metrics: "Metrics | None") -> UnitOfWork:
+    if metrics is None:
+        return uow
+    from entrypoints.metrics import CountedStorage
+
+    return CountedStorage(uow, metrics)
+
+
 def _storage(database: Database, failpoints: "Failpoints | None", settings: Settings) -> UnitOfWork:
     uow: UnitOfWork = SqlUnitOfWork(database)
     if settings.environ.get("CHAT_TEST_BUILD") == "1" and "CHAT_SEEDED_BUG" in settings.environ:
@@ -246,7 +263,7 @@ def _hub(uow: UnitOfWork, feed: RoomFeed, alive: Callable[..., Awaitable[set[UUI
     return Hub(uow, feed, alive=alive, draining=lambda: draining.begun)
 
 
-def _limits(settings: Settings, line: "RedisLine | None") -> limits.Limits:
+def _limits(settings: Settings, line: "RedisLine | None", metrics: "Metrics | None") -> limits.Limits:
     if settings.rate_limits == "off":
         return limits.Limits()
     buckets: RateLimits = MemoryRateLimits()
@@ -254,6 +271,10 @@ def _limits(settings: Settings, line: "RedisLine | None") -> limits.Limits:
         from adapters.limits.redis import RedisRateLimits
 
         buckets = RedisRateLimits(line.ask, buckets)
+    if metrics is not None:
+        from entrypoints.metrics import CountedLimits
+
+        buckets = CountedLimits(buckets, metrics)
 
     def limit(name: str, rate: Rate | None) -> Limit | None:
         return Limit(name, *rate) if rate else None
@@ -329,7 +350,9 @@ class Container(containers.DeclarativeContainer):
         lambda settings: Database(settings.database_url, Limits(pool_size=settings.database_pool_size)), settings
     )
     failpoints = providers.Singleton(_failpoints, settings)
-    uow = providers.Singleton(_storage, database, failpoints, settings)
+    metrics = providers.Singleton(_metrics, settings)
+    stored = providers.Singleton(_storage, database, failpoints, settings)
+    uow = providers.Singleton(_counted_storage, stored, metrics)
     open_storage = providers.Callable(_open_sql, database, settings)
     close_storage = providers.Callable(_close_sql, database)
 
@@ -377,7 +400,7 @@ class Container(containers.DeclarativeContainer):
     close_queue = providers.Callable(_close_queue, local_queue, own_queue)
     queue_worker = providers.Singleton(_queue_worker, local_queue, settings, threads)
 
-    limits = providers.Singleton(_limits, settings, line)
+    limits = providers.Singleton(_limits, settings, line, metrics)
     sign_up = providers.Singleton(accounts.SignUp, uow=uow, passwords=passwords, limits=limits)
     log_in = providers.Singleton(accounts.LogIn, uow=uow, passwords=passwords, tokens=tokens, limits=limits)
     authenticate = providers.Singleton(authentication.Authenticate, uow=uow, tokens=tokens, recent=recent_sessions)
@@ -559,7 +582,7 @@ def memory_container(settings: Settings | None = None, *, model: LanguageModel |
     ``settings`` are given nothing limits how often somebody asks.
     """
     container = Container(settings=settings or Settings(**NO_RATES))
-    container.uow.override(providers.Singleton(MemoryUnitOfWork))
+    container.stored.override(providers.Singleton(MemoryUnitOfWork))
     container.passwords.override(providers.Singleton(MemoryPasswords))
     container.tokens.override(providers.Singleton(MemoryTokens))
     container.open_storage.override(providers.Callable(_nothing))

@@ -19,6 +19,8 @@ class OpenStreams(Generic[Whose]):
     def __init__(self, most: int | None) -> None:
         self._most = most
         self._open: Counter[Whose] = Counter()
+        #: How many are open in all.
+        self.total = 0
 
     @contextmanager
     def __call__(self, whose: Whose) -> Iterator[None]:
@@ -26,9 +28,11 @@ class OpenStreams(Generic[Whose]):
         if self._most is not None and self._open[whose] >= self._most:
             raise TooMany(f"At most {self._most} streams may be open at once.", retry_after=5)
         self._open[whose] += 1
+        self.total += 1
         try:
             yield
         finally:
+            self.total -= 1
             self._open[whose] -= 1
             if not self._open[whose]:
                 del self._open[whose]

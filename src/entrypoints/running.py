@@ -5,9 +5,10 @@ import logging
 import random
 import signal
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from types import FrameType
+from typing import Any
 
 from chat_core.errors import Unavailable
 from chat_core.ports.language_model import ClosableModel, LanguageModel, NotableModel
@@ -53,11 +54,12 @@ async def running(container: Container) -> AsyncIterator[None]:
     ]
     if container.budget().summaries:
         rounds.append(_until(ending, _summaries(container), lambda: random.uniform(1.0, 2.0)))  # noqa: S311
+    rounds += _measuring(container, ending)
     tasks = [asyncio.create_task(round_) for round_ in rounds]
     if container.settings().rate_limits == "off":
         log.warning("RATE_LIMITS is off: anybody may log in, ask, open streams and use tokens without a bound")
     try:
-        with hub.opened():
+        with _metrics_served(container), hub.opened():
             yield
     finally:
         ending.set()
@@ -87,6 +89,25 @@ def _summaries(container: Container) -> Callable[[], Awaitable[object]]:
             await make()
 
     return summarise
+
+
+def _measuring(container: Container, ending: asyncio.Event) -> list[Coroutine[Any, Any, None]]:
+    metrics = container.metrics()
+    if metrics is None:
+        return []
+    streams, sockets, queue = container.open_streams(), container.open_sockets(), container.local_queue()
+    metrics.watch("chat_open_streams", "Streams and sockets that people have open", lambda: streams.total)
+    metrics.watch("chat_open_sockets", "Sockets among them", lambda: sockets.total)
+    metrics.watch("chat_replies_in_hand", "Replies that are made here, or wait here for that", lambda: queue.size)
+    look = metrics.look_at_queue(container.uow())
+    return [_until(ending, look, lambda: random.uniform(4.0, 6.0)), _until(ending, metrics.beat, lambda: 0.0)]  # noqa: S311
+
+
+def _metrics_served(container: Container) -> AbstractContextManager[object]:
+    metrics, settings = container.metrics(), container.settings()
+    if metrics is None or settings.metrics_port is None:
+        return nullcontext()
+    return metrics.served(settings.metrics_host, settings.metrics_port, but=settings.port)
 
 
 async def _until(ending: asyncio.Event, work: Callable[[], Awaitable[object]], pause: Callable[[], float]) -> None:

@@ -1,9 +1,13 @@
-"""The key that access tokens are signed with: what is good enough, and one for trials."""
+"""The key that access tokens are signed with: what is good enough, who may know it, and one for trials."""
 
 import os
 import re
 import secrets
+import stat
+from collections.abc import Mapping
 from pathlib import Path
+
+from dotenv import dotenv_values
 
 SHORTEST = 32
 
@@ -28,6 +32,26 @@ def check_secret_key(name: str, key: str, shortest: int = SHORTEST) -> None:
         raise SecretKeyError(f"{name} is a well-known example: set it to at least {shortest} random characters.")
     if len(key.encode()) < shortest:
         raise SecretKeyError(f"{name} is too short: set it to at least {shortest} random characters.")
+
+
+def check_own_purpose(key: str, environ: Mapping[str, str]) -> None:
+    """Raise ``SecretKeyError`` where the key is another secret, too: whoever is told that one could sign tokens."""
+    for name, value in environ.items():
+        if key in value and (name.endswith("_API_KEY") or name in ("DATABASE_URL", "REDIS_URL")):
+            raise SecretKeyError(
+                f"SECRET_KEY is also in {name}: set it to random characters that are for nothing else."
+            )
+
+
+def check_private(env_file: Path) -> None:
+    """Raise ``SecretKeyError`` where the file holds secrets and everybody on this machine may read it."""
+    if os.name != "posix" or not env_file.is_file() or not env_file.stat().st_mode & stat.S_IROTH:
+        return
+    for name, value in dotenv_values(env_file).items():
+        if value and (re.search(r"KEY|SECRET|PASSWORD", name) or re.search(r"://[^/]*:[^/]+@", value)):
+            raise SecretKeyError(
+                f"{env_file} can be read by everybody on this machine, and holds {name}: `chmod 600 {env_file}`."
+            )
 
 
 def kept_secret_key(database_url: str) -> str:

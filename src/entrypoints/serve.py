@@ -2,11 +2,12 @@
 
 import asyncio
 import sys
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 import uvicorn
 
 from entrypoints.http.guarded import GuardedProtocol
+from entrypoints.http.guarded_socket import GuardedSocket
 from entrypoints.logs import configure_logs
 from entrypoints.settings import Settings
 
@@ -14,7 +15,7 @@ from entrypoints.settings import Settings
 class Uvicorn(TypedDict):
     """Options of uvicorn."""
 
-    ws: Literal["websockets-sansio"]
+    ws: type[asyncio.Protocol]
     ws_per_message_deflate: bool
     proxy_headers: bool
     server_header: bool
@@ -30,7 +31,7 @@ GRACE_SECONDS = 20
 #: frames is off: each connection would keep windows for it, and a small frame can be a large one compressed. Addresses
 #: that a client claims in a header are not believed by it: what is, says ``TRUSTED_PROXIES``.
 UVICORN: Uvicorn = {
-    "ws": "websockets-sansio",
+    "ws": GuardedSocket,
     "ws_per_message_deflate": False,
     "proxy_headers": False,
     "server_header": False,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from dotenv import dotenv_values
 
-from entrypoints.secret_key import SecretKeyError, check_secret_key, kept_secret_key
+from entrypoints.secret_key import SecretKeyError, check_own_purpose, check_private, check_secret_key, kept_secret_key
 
 T = TypeVar("T")
 
@@ -51,6 +51,8 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 1
+    metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
     log_level: str = "INFO"
     database_url: str = field(default="sqlite:///./chat.db", repr=False)
     database_pool_size: int = 10
@@ -104,16 +106,21 @@ NO_RATES: Mapping[str, Any] = dict.fromkeys(
 )
 
 
-def read_environ(env_file: Path = Path(".env")) -> dict[str, str]:
+#: Where variables besides those of the environment stand.
+ENV_FILE = Path(".env")
+
+
+def read_environ(env_file: Path = ENV_FILE) -> dict[str, str]:
     """The process's environment over the variables of ``.env``. A variable set to nothing counts as not set."""
     values = {name: value for name, value in dotenv_values(env_file).items() if value is not None}
     return {name: value for name, value in {**values, **os.environ}.items() if value.strip()}
 
 
-def load_settings(environ: Mapping[str, str], **given: object) -> Settings:
+def load_settings(environ: Mapping[str, str], *, env_file: Path | None = None, **given: object) -> Settings:
     """The settings that these variables make; ``given`` (host, port, workers) come from a command line and win.
 
-    Raises ``SettingsError`` with every problem. Without ``SECRET_KEY``, and with ``DEBUG``, a random key is made and
+    Raises ``SettingsError`` with every problem; without ``DEBUG`` an ``env_file`` with secrets for everybody to read
+    is one. Without ``SECRET_KEY``, and with ``DEBUG``, a random key is made and
     kept beside the database.
     """
     reader = _Reader({**environ, **{name.upper(): str(value) for name, value in given.items() if value is not None}})
@@ -128,12 +135,14 @@ def load_settings(environ: Mapping[str, str], **given: object) -> Settings:
         host=host,
         port=reader.number("PORT", 8000, 0, 65_535),
         workers=reader.number("WORKERS", 1, 1, 64),
+        metrics_port=reader.number("METRICS_PORT", 0, 1, 65_535) or None,
+        metrics_host=reader.text("METRICS_HOST", "127.0.0.1"),
         log_level=reader.choice("LOG_LEVEL", "INFO", LOG_LEVELS),
         database_url=database_url,
         database_pool_size=reader.number("DATABASE_POOL_SIZE", 10, 1, 200),
         auto_migrate=reader.flag("AUTO_MIGRATE", default=database_url.startswith("sqlite")),
         redis_url=reader.redis_url("REDIS_URL"),
-        secret_keys=reader.secret_keys(debug, database_url, algorithm),
+        secret_keys=reader.secret_keys(debug, database_url, algorithm, env_file),
         algorithm=algorithm,
         access_token_expire_minutes=reader.number("ACCESS_TOKEN_EXPIRE_MINUTES", 30, 1, 1440),
         cors_origins=reader.origins("CORS_ORIGINS"),
@@ -163,6 +172,8 @@ def load_settings(environ: Mapping[str, str], **given: object) -> Settings:
             f"HOST is {host}, which others can reach, while DEBUG is true: set DEBUG=false (and a SECRET_KEY), "
             "or HOST=127.0.0.1."
         )
+    if settings.metrics_port == settings.port:
+        reader.problems.append("METRICS_PORT is PORT: metrics are for others than the API is, and have their own.")
     if reader.problems:
         raise SettingsError(reader.problems)
     return settings
@@ -295,13 +306,17 @@ class _Reader:
         wanted = "exact origins with commas between, such as https://chat.example.com, without a path and never *"
         return self._read(name, (), parse, wanted)
 
-    def secret_keys(self, debug: bool, database_url: str, algorithm: str) -> tuple[str, ...]:
+    def secret_keys(self, debug: bool, database_url: str, algorithm: str, env_file: Path | None) -> tuple[str, ...]:
         given = self._environ.get("SECRET_KEY")
         previous = [key.strip() for key in self._environ.get("SECRET_KEY_PREVIOUS", "").split(",") if key.strip()]
         try:
             for name, key in [("SECRET_KEY", given), *(("SECRET_KEY_PREVIOUS", key) for key in previous)]:
                 if key is not None:
                     check_secret_key(name, key.strip(), int(algorithm.removeprefix("HS")) // 8)
+            if given is not None:
+                check_own_purpose(given.strip(), self._environ)
+            if env_file is not None and not debug:
+                check_private(env_file)
             if given is None and not debug:
                 raise SecretKeyError(
                     "SECRET_KEY is not set: without DEBUG it must be, to at least 32 random characters, for example "

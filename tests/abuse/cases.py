@@ -97,5 +97,4 @@ NOT_APPLICABLE: dict[str, str] = {
     "A85, compression": "frames are never compressed: the extension is not offered",
     "A86, 4408": "a socket without a token is refused at the handshake, so that there is none to close later",
     "A90, search": "messages cannot be searched",
-    "A93, metrics": "there is no /metrics",
 }

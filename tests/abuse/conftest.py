@@ -6,10 +6,12 @@ import pytest
 from dependency_injector import providers
 
 from adapters.memory.security import MemoryPasswords
-from entrypoints.container import build_container
+from entrypoints.container import Container, build_container
 from tests.e2e.conftest import settings
 from tests.e2e.service import served
 
+#: Makes the container of the service with these settings.
+Build = Callable[..., Container]
 #: Starts the service with these settings; gives its URL while it runs.
 Start = Callable[..., AbstractAsyncContextManager[str]]
 
@@ -22,12 +24,22 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def start(database_url: str) -> Start:
-    """Starts the service on that database, by default without limits; passwords are not hashed, which takes long."""
+def build(database_url: str) -> Build:
+    """Makes containers on that database, by default without limits; passwords are not hashed, which takes long."""
 
-    def started(**more: Any) -> AbstractAsyncContextManager[str]:
+    def built(**more: Any) -> Container:
         container = build_container(settings(database_url, **{"rate_limits": "off"} | more))
         container.passwords.override(providers.Singleton(MemoryPasswords))
-        return served(container)
+        return container
+
+    return built
+
+
+@pytest.fixture
+def start(build: Build) -> Start:
+    """Starts the service on that database, by default without limits."""
+
+    def started(**more: Any) -> AbstractAsyncContextManager[str]:
+        return served(build(**more))
 
     return started

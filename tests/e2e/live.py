@@ -16,16 +16,18 @@ PATIENCE = 15.0
 
 
 class Socket:
-    """One WebSocket. What is no answer to a frame of ours is kept for ``event``."""
+    """One WebSocket. What is no answer to a frame of ours is kept for ``event``; ``all`` is what came in all."""
 
     def __init__(self, connection: websockets.ClientConnection) -> None:
         self.raw = connection
         self._events: list[dict[str, Any]] = []
+        self.all: list[dict[str, Any]] = []
         self._refs = 0
 
     async def _next(self) -> dict[str, Any]:
         async with asyncio.timeout(PATIENCE):
             frame: dict[str, Any] = json.loads(await self.raw.recv())
+        self.all.append(frame)
         return frame
 
     async def ask(self, type_: str, **fields: Any) -> dict[str, Any]:
@@ -83,8 +85,9 @@ class Stream:
         """The next event's data; of these kinds, or, where none are given, with an id."""
         async with asyncio.timeout(PATIENCE):
             async for found in self._events:
-                if found.event in kinds or (not kinds and found.id):
-                    data: dict[str, Any] = json.loads(found.data)
+                data: dict[str, Any] = json.loads(found.data)
+                # An event without an id has that of the one before it, as far as readers of streams are concerned.
+                if found.event in kinds or (not kinds and data["seq"] is not None):
                     assert found.event == data["type"]
                     if data["seq"] is not None:
                         assert found.id == str(data["seq"])

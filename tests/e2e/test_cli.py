@@ -88,6 +88,7 @@ def test_help_loads_nothing_heavy(tmp_path):
     assert modules_after(code, tmp_path).isdisjoint(HEAVY)
 
 
+@pytest.mark.abuse("A97")
 def test_an_api_with_an_echo_loads_no_client_of_anything_else(tmp_path):
     code = (
         "import asyncio\n"
@@ -101,7 +102,7 @@ def test_an_api_with_an_echo_loads_no_client_of_anything_else(tmp_path):
         "asyncio.run(start())\n"
     )
     loaded = modules_after(code, tmp_path, LLM="echo")
-    assert loaded.isdisjoint({"aiohttp", "redis", "dramatiq", "httpx2", "openai", "anthropic"})
+    assert loaded.isdisjoint({"aiohttp", "redis", "dramatiq", "httpx2", "openai", "anthropic", "prometheus_client"})
     assert loaded.isdisjoint({"google.genai", "google.generativeai", "google.protobuf", "grpc"})
     assert loaded.isdisjoint({"google.auth", "requests", "tenacity"})
     assert not {name for name in loaded if name.startswith(("adapters.llm.gemini", "adapters.llm.sdk"))}
@@ -281,6 +282,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.abuse("A95")
 @pytest.mark.parametrize(("settings", "named"), REFUSED.values(), ids=REFUSED.keys())
 def test_serve_refuses_settings_by_their_name(run, settings, named):
     code, out, err = run("serve", **settings)
@@ -290,6 +292,7 @@ def test_serve_refuses_settings_by_their_name(run, settings, named):
     assert all(name in err for name in named)
 
 
+@pytest.mark.abuse("A95")
 def test_serve_refuses_in_a_process_of_its_own(tmp_path):
     done = chat_api("serve", "--host", "0.0.0.0", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")

@@ -181,6 +181,7 @@ def test_a_query_is_not_logged(echoing):
     assert "canary-query" not in log.read_text()
 
 
+@pytest.mark.abuse("A29", "A77", "A96")
 def test_no_secret_and_no_text_is_logged(tmp_path):
     """At the most talkative level, through everything that handles them, failures included."""
     log = tmp_path / "log"

@@ -68,7 +68,7 @@ async def _asked(person: Person, room: str, name: str, seed: int, count: int = 3
     ]
 
 
-@fault("F04", "kill -9 API with open SSE and WebSocket", needs=("websockets-sansio",))
+@fault("F04", "kill -9 API with open SSE and WebSocket", needs=("websockets_sansio",))
 async def api_under_viewers(world: World, seed: int) -> Outcome:
     async with world.system() as system:
         alice = await system.person()
@@ -86,7 +86,7 @@ async def api_under_viewers(world: World, seed: int) -> Outcome:
         return await system.judge("F04", recovery=recovery, bound=2.0, findings=found)
 
 
-@fault("F07", "kill -9 worker mid-stream", needs=("websockets-sansio",))
+@fault("F07", "kill -9 worker mid-stream", needs=("websockets_sansio",))
 async def maker_under_viewers(world: World, seed: int) -> Outcome:
     async with world.system() as system:
         alice = await system.person()
@@ -111,7 +111,7 @@ async def maker_under_viewers(world: World, seed: int) -> Outcome:
         return await system.judge("F07", recovery=recovery, bound=17.0, makers_lost=True, findings=found)
 
 
-@fault("S03", "Redis restarted empty under viewers", needs=("websockets-sansio",))
+@fault("S03", "Redis restarted empty under viewers", needs=("websockets_sansio",))
 async def redis_under_viewers(world: World, seed: int) -> Outcome:
     async with world.system(workers=2) as system:
         alice = await system.person()
@@ -135,7 +135,7 @@ async def redis_under_viewers(world: World, seed: int) -> Outcome:
         return await system.judge("S03", recovery=recovery, bound=10.0, findings=found)
 
 
-@fault("F41", "slow consumer", needs=("websockets-sansio",))
+@fault("F41", "slow consumer", needs=("websockets_sansio",))
 async def slow_consumers(world: World, seed: int) -> Outcome:
     """A stream and a socket that take nothing, in a room with megabytes of news."""
     async with world.system() as system:
@@ -224,11 +224,11 @@ async def _storm(world: World, seed: int, name: str, workers: int, answers: int)
         return await system.judge(name, recovery=watch.seconds, findings=found)
 
 
-@fault("S01", "a storm of cuts and resumptions, with Redis", needs=("websockets-sansio",), seconds=300)
+@fault("S01", "a storm of cuts and resumptions, with Redis", needs=("websockets_sansio",), seconds=300)
 async def storm_with_redis(world: World, seed: int) -> Outcome:
     return await _storm(world, seed, "S01", workers=2, answers=200)
 
 
-@fault("S02", "a storm of cuts and resumptions, without Redis", needs=("websockets-sansio",), seconds=300)
+@fault("S02", "a storm of cuts and resumptions, without Redis", needs=("websockets_sansio",), seconds=300)
 async def storm_without_redis(world: World, seed: int) -> Outcome:
     return await _storm(world, seed, "S02", workers=0, answers=200)

@@ -160,6 +160,7 @@ def test_so_has_no(word: str):
     assert load(DEBUG=word).debug is False
 
 
+@pytest.mark.abuse("A95")
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]", "192.168.1.2", "chat.example.com", "localhost.example.com"])
 def test_a_trial_is_for_this_machine_alone(host: str):
     [problem] = problems(HOST=host)
@@ -173,6 +174,7 @@ def test_a_trial_may_be_on_any_address_of_this_machine(host: str):
     assert load(HOST=host).host == host
 
 
+@pytest.mark.abuse("A95")
 def test_in_earnest_a_key_has_to_be_set(tmp_path: Path):
     with pytest.raises(SettingsError) as raised:
         load_settings({"DEBUG": "false"})
@@ -181,6 +183,7 @@ def test_in_earnest_a_key_has_to_be_set(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.abuse("A95")
 @pytest.mark.parametrize(
     "key",
     [
@@ -227,6 +230,7 @@ def test_a_key_for_trials_is_kept_beside_the_database(tmp_path: Path, database_u
     assert (tmp_path / kept_at).read_text() == key
 
 
+@pytest.mark.abuse("A95")
 def test_a_kept_key_is_for_its_owner_alone(tmp_path: Path):
     before = os.umask(0)
     try:

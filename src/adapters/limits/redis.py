@@ -9,7 +9,8 @@ from redis.exceptions import NoScriptError, RedisError
 
 from chat_core.ports.limits import Charge, RateLimits, Standing, Taken
 
-#: Redis's own clock is the only one. A bucket is ``tokens at-what-time``, and gone once it would be full.
+#: Redis's own clock is the only one. A bucket is ``tokens at-what-time``, and gone once it would be full. What cannot
+#: be one of ours, as anybody who reaches Redis may have written, is none: it would refuse for ever, or never.
 _SCRIPT = b"""
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -19,8 +20,11 @@ for i, key in ipairs(KEYS) do
   local tokens = count
   local kept = redis.call('GET', key)
   if kept then
-    local had, at = string.match(kept, '(%S+) (%S+)')
-    tokens = math.min(count, math.max(0, tonumber(had) + math.max(0, now - tonumber(at)) * count / seconds))
+    local had, at = string.match(kept, '^(%d+%.?%d*) (%d+%.?%d*)$')
+    had, at = tonumber(had or ''), tonumber(at or '')
+    if had and at and at - now <= seconds then
+      tokens = math.min(count, had + math.max(0, now - at) * count / seconds)
+    end
   end
   found[i] = tokens
   if tokens < cost then allowed = 0 end

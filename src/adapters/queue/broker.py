@@ -5,17 +5,21 @@ message after some 50 to 500 ms. Here whoever enqueues also pushes a token to a 
 with BLPOP: it wakes at once, and an idle worker asks Redis once a second instead of ten times.
 """
 
+import logging
 import time
 from typing import Any
+from uuid import UUID
 
 import dramatiq
 import redis
 from dramatiq.broker import Consumer
 from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
-from dramatiq.errors import ConnectionClosed
+from dramatiq.errors import ConnectionClosed, DecodeError
 from dramatiq.middleware import CurrentMessage, ShutdownNotifications
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+log = logging.getLogger(__name__)
 
 QUEUE = "replies"
 ACTOR = "make_reply"
@@ -62,14 +66,36 @@ class BellBroker(RedisBroker):
         return _BellConsumer(self, queue_name, prefetch, 0)
 
 
+def _is_job(message: Any) -> bool:
+    """Whether this is a message as we write them, and no more: what else there is in one, from when it is due to what
+    is called after it, is Dramatiq's to obey, and anybody who reaches Redis may have written it."""
+    if (message.queue_name, message.actor_name, message.kwargs) != (QUEUE, ACTOR, {}):
+        return False
+    if type(message.message_id) is not str or type(message.options) is not dict or len(message.args) != 1:
+        return False
+    if message.options.keys() != {"redis_message_id"} or type(message.options["redis_message_id"]) is not str:
+        return False
+    try:
+        return bool(str(UUID(message.args[0])) == message.args[0])
+    except (ValueError, TypeError, AttributeError):
+        return False
+
+
 class _BellConsumer(_RedisConsumer):
-    """Waits for the bell where the broker's own consumer sleeps."""
+    """Waits for the bell where the broker's own consumer sleeps, and takes nothing that is no job of ours."""
 
     def __next__(self) -> Any:
         try:
-            message = super().__next__()
-            if message is not None:
+            try:
+                message = super().__next__()
+            except (DecodeError, TypeError):
+                log.warning("the queue held something that is no job, which is dropped")
+                return None
+            if message is not None and _is_job(message):
                 return message
+            if message is not None:
+                self._drop(message)
+                return None
             if self.outstanding_message_count >= self.prefetch:
                 # Full: nothing is to be fetched, and the tokens are for those who are not.
                 time.sleep(0.01)
@@ -79,3 +105,10 @@ class _BellConsumer(_RedisConsumer):
             # The worker knows this error alone: it comes back to try again, and says so in one line.
             raise ConnectionClosed(error) from None
         return None
+
+    def _drop(self, message: Any) -> None:
+        log.warning("the queue held a job that is none of ours, which is dropped")
+        self.queued_message_ids.discard(message.message_id)
+        id_ = message.options.get("redis_message_id") if isinstance(message.options, dict) else None
+        if isinstance(id_, str):
+            self.broker.do_ack(self.queue_name, id_)

@@ -27,8 +27,8 @@ from chat_core.domain.ids import ReplyId
 from chat_core.domain.message import Message
 from chat_core.domain.reply import Attempt, Reply
 from chat_core.ports.delivery import Job, ReplyQueue
+from chat_core.ports.passing import PassingTransaction
 from chat_core.ports.storage import Accepted, Messages, Offer, Replies, Transaction, UnitOfWork
-from chat_core.testing.passing import PassingTransaction
 
 NAMES = frozenset(
     {

@@ -25,8 +25,8 @@ from chat_core.domain.ids import ReplyId, RoomId, UserId
 from chat_core.domain.message import Message
 from chat_core.domain.reply import Attempt, Reply
 from chat_core.domain.room import Door, LogEntry
+from chat_core.ports.passing import PassingTransaction
 from chat_core.ports.storage import Accepted, Asks, Messages, Offer, Replies, Rooms, Transaction, UnitOfWork
-from chat_core.testing.passing import PassingTransaction
 
 #: How late the commit is, in seconds, after it was said to be done.
 LATE = 0.15

@@ -130,7 +130,8 @@ def create_app(container: Container) -> RequestLog:
         origins=frozenset(settings.cors_origins),
         limited=settings.rate_limits == "on",
     )
-    return RequestLog(sockets.before(Methods(app)), who)
+    metrics = container.metrics()
+    return RequestLog(sockets.before(Methods(app)), who, metrics.requested if metrics is not None else None)
 
 
 def _cors(origins: tuple[str, ...]) -> CORSConfig | None:

@@ -4,11 +4,11 @@ from entrypoints.container import build_container
 from entrypoints.http.app import create_app
 from entrypoints.http.request_log import RequestLog
 from entrypoints.logs import configure_logs
-from entrypoints.settings import load_settings, read_environ
+from entrypoints.settings import ENV_FILE, load_settings, read_environ
 
 
 def create() -> RequestLog:
     """The application, by the environment and ``.env``. Raises ``SettingsError``."""
-    settings = load_settings(read_environ())
+    settings = load_settings(read_environ(), env_file=ENV_FILE)
     configure_logs(settings.log_level)
     return create_app(build_container(settings))

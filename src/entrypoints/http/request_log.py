@@ -54,6 +54,10 @@ def request_id() -> str:
     return request_id_var.get()
 
 
+#: Told a method, the template of a route or ``None``, a status, and the seconds to the answer's head or ``None``.
+Observe = Callable[[str, str | None, int, float | None], None]
+
+
 class RequestLog:
     """Wraps the whole application, so that even what it refuses to route has an id and a line.
 
@@ -61,9 +65,11 @@ class RequestLog:
     a token or a password told it.
     """
 
-    def __init__(self, app: ASGIApp, peer_of: Callable[[Any], str]) -> None:
+    def __init__(self, app: ASGIApp, peer_of: Callable[[Any], str], observe: Observe | None = None) -> None:
+        """``observe`` is told of each request that was answered, and of each handshake."""
         self.app = app
         self._peer_of = peer_of
+        self._observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.WEBSOCKET:
@@ -75,16 +81,16 @@ class RequestLog:
         id_ = _id_of(scope)
         token = request_id_var.set(id_)
         began = time.perf_counter()
-        status = 0
+        status, headed = 0, began
         method, head = scope["method"], scope["method"] == "HEAD"
         if head:
             # RFC 9110, section 9.3.2: as GET, without the content. The server goes on seeing a HEAD.
             scope = cast("Scope", {**scope, "method": "GET", HEAD: True})
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, headed
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, headed = message["status"], time.perf_counter()
                 headers = list(message["headers"])
                 present = {name.lower() for name, _ in headers}
                 headers += [(name, value) for name, value in HEADERS.items() if name not in present]
@@ -108,6 +114,8 @@ class RequestLog:
                     **_who(scope),
                 },
             )
+            if self._observe is not None:
+                self._observe(method, scope.get("path_template"), status, headed - began)
             request_id_var.reset(token)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -128,4 +136,7 @@ class RequestLog:
                     "peer": self._peer_of(scope),
                 },
             )
+            if self._observe is not None:
+                route = "/ws" if scope["path"].rstrip("/") == "/ws" else None
+                self._observe("WEBSOCKET", route, outcome.get("status", 500), None)
             request_id_var.reset(token)

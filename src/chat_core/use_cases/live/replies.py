@@ -92,6 +92,8 @@ class LiveReplies:
         try:
             async with aclosing(self._follow(reply_id=reply_id, leave=deserted)) as events:
                 async for event in events:
+                    if isinstance(event, Started) and event.reply.room_id != shown.room_id:
+                        return  # news that were made up: those who have this room open may not be let into the other
                     self._tell(shown, reply_id, event)
         except (NotFound, Unavailable) as error:
             log.debug("an answer is not shown: %s", error.detail)

@@ -1,4 +1,4 @@
-"""What test doubles that change one thing about the storage have in common."""
+"""A transaction around a transaction, for whoever counts what is done in one or changes a thing about it."""
 
 from chat_core.domain.ids import ReplyId
 from chat_core.domain.message import Message
