@@ -175,8 +175,10 @@ class _CountedTransaction(PassingTransaction):
     def replies(self) -> Replies:
         return self._replies
 
-    async def answer(self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None) -> int | None:
-        seq = await self.inner.answer(message, fingerprint, reply, attempt)
+    async def answer(
+        self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None, *, alone: bool = False
+    ) -> int | None:
+        seq = await self.inner.answer(message, fingerprint, reply, attempt, alone=alone)
         if seq is not None:
             self._ended.append(reply)
         return seq
