@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from dependency_injector import providers
 
+from adapters.sql.statements import SqlStatements
 from entrypoints.container import Container
 from tests.abuse.conftest import Build, Start
 from tests.e2e.live import socket
@@ -158,9 +159,10 @@ async def test_what_a_database_says_is_told_to_no_client(build: Build, caplog: p
     async with served(container) as url, people(url, "ada") as [ada]:
         room = await ada.room()
         await ada.send(room, "canary text")
-        database = container.database()
-        async with database.write.begin() as connection:
-            await connection.execute(sa.text("ALTER TABLE messages RENAME COLUMN content TO contents"))
+        statements = SqlStatements(await container.database().begin())
+        await statements.rows(sa.text("ALTER TABLE messages RENAME COLUMN content TO contents"))
+        await statements.commit()
+        await statements.leave()
         tells_only_where_to_ask(await ada.get(f"/rooms/{room}/messages"), caplog)
         sent = await ada.send(room, "canary words")
         assert "canary" not in caplog.text

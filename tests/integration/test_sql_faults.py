@@ -43,8 +43,7 @@ def _database(uow: SqlUnitOfWork) -> Database:
 
 
 def _in_use(uow: SqlUnitOfWork) -> int:
-    pools = {engine.sync_engine.pool for engine in (_database(uow).write, _database(uow).read)}
-    return sum(pool.checkedout() for pool in pools if isinstance(pool, sa.QueuePool))
+    return _database(uow).in_use
 
 
 @asynccontextmanager
@@ -114,9 +113,10 @@ class TestSqlite:
         uow = opened(sqlite_url)
         user = await stored_user(uow)
         room = await stored_room(uow, user)
-        async with _database(uow).write.connect() as connection:
-            pages = (await connection.exec_driver_sql("PRAGMA page_count")).scalar_one()
-            await connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+        statements = SqlStatements(await _database(uow).begin())
+        [[pages]] = await statements.rows(sa.text("PRAGMA page_count"))
+        await statements.rows(sa.text(f"PRAGMA max_page_count = {pages}"))
+        await statements.leave()
         with pytest.raises(StorageUnavailable):
             await said(uow, room, user, "x" * 32_000)
         async with uow.read() as tx:

@@ -8,10 +8,10 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolProxiedConnection
-from sqlalchemy.util import greenlet_spawn
 
 from adapters.sql.compiled import Compiler
-from adapters.sql.failures import in_words_of_sqlalchemy, translated
+from adapters.sql.failures import translated
+from adapters.sql.held import HeldConnections
 from adapters.sql.links import Link, PostgresLink, SqliteLink
 from adapters.sql.one_trip import OneTripModule
 from adapters.sql.statements import SqlStatements
@@ -107,25 +107,33 @@ class Database:
         else:
             self.write = self.read = _postgres_engine(normal, limits)
         self._compiler = Compiler(self.write.dialect)
+        engines = {self.write, self.read}
+        self._held = {engine: HeldConnections(engine, self._compiler.dialect) for engine in engines}
+
+    @property
+    def in_use(self) -> int:
+        """How many connections somebody has now."""
+        return sum(held.in_use for held in self._held.values())
 
     async def begin(self, *, readonly: bool = False) -> Link:
         """A connection with a transaction begun. Raises ``StorageUnavailable`` within the limits."""
         clock = asyncio.get_running_loop().time
         asked = clock()
-        pool = (self.read if readonly else self.write).sync_engine.pool
+        held = self._held[self.read if readonly else self.write]
         try:
-            with in_words_of_sqlalchemy(self._compiler.dialect):
-                proxied = await greenlet_spawn(pool.connect)
+            proxied = await held.take()
         except Exception as error:
             if (away := translated(error)) is not None:
                 raise away from error
             raise
         if self.dialect == "postgresql":
-            return PostgresLink(proxied, self._compiler, readonly=readonly)
+            return PostgresLink(proxied, self._compiler, held.give_back, readonly=readonly)
         first = () if readonly else self._busy_timeout(proxied, clock() - asked)
         # A transaction that reads first and then writes fails at once when another wrote in between, whatever the
         # time-out: one that may write takes the lock before it looks.
-        return SqliteLink(proxied, self._compiler, first=(*first, "BEGIN" if readonly else "BEGIN IMMEDIATE"))
+        return SqliteLink(
+            proxied, self._compiler, held.give_back, first=(*first, "BEGIN" if readonly else "BEGIN IMMEDIATE")
+        )
 
     def _busy_timeout(self, proxied: PoolProxiedConnection, waited: float) -> tuple[str, ...]:
         """Whoever waited for this process's writer has that much less time for other processes."""
@@ -152,6 +160,8 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection that is not in use; those in use are closed when they come back."""
+        for held in self._held.values():
+            held.close()
         await self.read.dispose()
         await self.write.dispose()
 

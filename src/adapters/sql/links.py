@@ -12,6 +12,7 @@ from adapters.sql.compiled import Compiler, Row
 from adapters.sql.failures import in_words_of_sqlalchemy
 
 T = TypeVar("T")
+GiveBack = Callable[[PoolProxiedConnection], None]
 
 
 class Link(ABC):
@@ -20,9 +21,10 @@ class Link(ABC):
     Raises what SQLAlchemy would for the same failure. After one the transaction can only be undone.
     """
 
-    def __init__(self, proxied: PoolProxiedConnection, compiler: Compiler) -> None:
+    def __init__(self, proxied: PoolProxiedConnection, compiler: Compiler, give_back: GiveBack) -> None:
         self._proxied = proxied
         self._compiler = compiler
+        self._give_back = give_back
         self.in_transaction = False
 
     @property
@@ -48,8 +50,8 @@ class Link(ABC):
     async def rollback(self) -> None: ...
 
     def give_back(self) -> None:
-        """Give the connection back to the pool, after its transaction has ended. Never waits."""
-        self._proxied.close()
+        """Give the connection back, after its transaction has ended. Never waits."""
+        self._give_back(self._proxied)
 
     async def throw_away(self) -> None:
         """Close it, for another one to be opened in its place."""
@@ -64,8 +66,10 @@ class PostgresLink(Link):
     """asyncpg's connection. What only reads needs no transaction: at READ COMMITTED each statement sees a moment of
     its own anyway, and a BEGIN and a ROLLBACK around it would cost two round trips and promise nothing more."""
 
-    def __init__(self, proxied: PoolProxiedConnection, compiler: Compiler, *, readonly: bool) -> None:
-        super().__init__(proxied, compiler)
+    def __init__(
+        self, proxied: PoolProxiedConnection, compiler: Compiler, give_back: GiveBack, *, readonly: bool
+    ) -> None:
+        super().__init__(proxied, compiler, give_back)
         self._raw: Any = proxied.driver_connection
         self._begins = not readonly
 
@@ -112,8 +116,10 @@ class PostgresLink(Link):
 class SqliteLink(Link):
     """aiosqlite's connection; each statement is one trip to its thread, and BEGIN rides along with the first."""
 
-    def __init__(self, proxied: PoolProxiedConnection, compiler: Compiler, *, first: tuple[str, ...]) -> None:
-        super().__init__(proxied, compiler)
+    def __init__(
+        self, proxied: PoolProxiedConnection, compiler: Compiler, give_back: GiveBack, *, first: tuple[str, ...]
+    ) -> None:
+        super().__init__(proxied, compiler, give_back)
         self._first = first
 
     async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any], *, alone: bool = False) -> list[Row]:

@@ -333,12 +333,9 @@ class GenerateReply:
         async with self.uow() as tx:
             if message_id is not None:
                 answer = _answer(job, verdict, message_id, at)
-                print_, alone = fingerprint(answer.content), not job.prompt.fold
-                place = await tx.answer(answer, print_, ended, draft.attempt, alone=alone)
+                place = await tx.answer(answer, fingerprint(answer.content), ended, draft.attempt, alone=True)
                 if place is None:
                     return
-                if job.prompt.fold:
-                    await tx.summaries.ask(_summary(reply.room_id, job.prompt.fold, at))
             else:
                 if draft.attempt is not None:
                     await tx.replies.end_attempt(draft.attempt)
@@ -349,6 +346,17 @@ class GenerateReply:
         self.ends.tell(Answered(reply=ended, message=stored))
         if place is not None:
             await self.room_feed.tell(LogGrew(room_id=reply.room_id, seq=place))
+            if job.prompt.fold:
+                await self._ask_for_summary(_summary(reply.room_id, job.prompt.fold, at))
+
+    async def _ask_for_summary(self, summary: Summary) -> None:
+        try:
+            async with self.uow() as tx:
+                await tx.summaries.ask(summary)
+                await tx.commit()
+        except Unavailable:
+            # The next answer asks as well.
+            log.info("a summary could not be asked for", extra={"room_id": str(summary.room_id)})
 
 
 def _answer(job: Job, verdict: Verdict, message_id: MessageId, at: datetime) -> Message:

@@ -67,7 +67,9 @@ class Prompts:
         fits = first_that_fits(costs, left)
         # A conversation begins with a person: an answer whose question is left out is left out too.
         first = fits if summary else next(at for at in range(fits, len(tail)) if tail[at].kind is MessageKind.USER)
-        asked = conversation(tail[first:], ai, summary=summary, seconds_left=seconds_left, attempts=attempts)
+        asked = whole
+        if first:
+            asked = conversation(tail[first:], ai, summary=summary, seconds_left=seconds_left, attempts=attempts)
         tokens = tokens_of(asked)
         return Prompt(
             conversation=asked,
