@@ -57,7 +57,7 @@ class Link(ABC):
         """Close it, for another one to be opened in its place."""
         await greenlet_spawn(self._proxied.invalidate)
 
-    async def _said(self, saying: Awaitable[T], sql: str) -> T:
+    async def _said(self, saying: Awaitable[T], sql: str | None) -> T:
         with in_words_of_sqlalchemy(self._compiler.dialect, self._proxied.dbapi_connection, sql):
             return await saying
 
@@ -113,6 +113,25 @@ class PostgresLink(Link):
         await super().throw_away()
 
 
+class InThread:
+    """Runs statements in the thread of an SQLite connection, one after the other."""
+
+    def __init__(self, raw: Any, compiler: Compiler) -> None:
+        self._raw = raw
+        self._compiler = compiler
+
+    def rows(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> list[Row]:
+        compiled = self._compiler(statement, parameters)
+        ready = compiled.ready(parameters)
+        return compiled.rows(self._raw.execute(ready.sql, ready.parameters).fetchall())
+
+    def run(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> int:
+        """How many rows it changes."""
+        ready = self._compiler(statement, parameters).ready(parameters)
+        changed: int = self._raw.execute(ready.sql, ready.parameters).rowcount
+        return changed
+
+
 class SqliteLink(Link):
     """aiosqlite's connection; each statement is one trip to its thread, and BEGIN rides along with the first."""
 
@@ -138,7 +157,21 @@ class SqliteLink(Link):
         ready = [self._compiler(statement, one).ready(one) for one in parameters]
         await self._trip(lambda raw: raw.executemany(ready[0].sql, [one.parameters for one in ready]), ready[0].sql)
 
-    async def _trip(self, work: Callable[[Any], T], sql: str) -> T:
+    async def together(self, work: Callable[[InThread], T | None], *, commits: bool) -> T | None:
+        """Several statements in one trip, and the commit with them where ``work`` gives something and ``commits``."""
+
+        def all_of_it(raw: Any) -> T | None:
+            done = work(InThread(raw, self._compiler))
+            if done is not None and commits:
+                raw.commit()
+            return done
+
+        done = await self._trip(all_of_it)
+        if done is not None and commits:
+            self.in_transaction = False
+        return done
+
+    async def _trip(self, work: Callable[[Any], T], sql: str | None = None) -> T:
         first, self._first, self.in_transaction = self._first, (), True
 
         def in_thread(raw: Any) -> T:
@@ -151,7 +184,7 @@ class SqliteLink(Link):
 
     async def commit(self) -> None:
         if self.in_transaction:
-            await self._trip(lambda raw: raw.commit(), "COMMIT")
+            await self._trip(lambda raw: raw.commit())
             self.in_transaction = False
 
     async def rollback(self) -> None:

@@ -47,7 +47,7 @@ _SELECT = sa.select(*MESSAGE_COLUMNS).select_from(MESSAGES_NAMED)
 _IN_ROOM = messages.c.room_id == sa.bindparam("of_room", type_=sa.Uuid)
 
 # Of the AI, and of somebody whose account was not ended: the row of one that was is still there to point at.
-_ADD = sa.insert(messages).from_select(
+ADD_MESSAGE = sa.insert(messages).from_select(
     [column.name for column in messages.columns],
     sa.select(*(sa.bindparam(f"new_{column.name}", type_=column.type) for column in messages.columns)).where(
         sa.or_(
@@ -58,7 +58,7 @@ _ADD = sa.insert(messages).from_select(
     include_defaults=False,
 )
 # PostgreSQL: both rows at once, the second one only where there is the first.
-_ADDED = _ADD.returning(messages.c.id).cte("added")
+_ADDED = ADD_MESSAGE.returning(messages.c.id).cte("added")
 _ADD_WITH_REPLY: Any = sa.insert(replies).from_select(
     [*REPLY_FIELDS, "lease_until"],
     sa.select(
@@ -87,7 +87,7 @@ _SAVE = (
         status=sa.bindparam("new_status"),
     )
 )
-_CONTEXT = (
+CONTEXT = (
     _SELECT.add_columns(latest_below(sa.bindparam("of_room", type_=sa.Uuid), sa.bindparam("up_to")).label("summary_id"))
     .where(_IN_ROOM, messages.c.seq <= sa.bindparam("up_to"), messages.c.status != "deleted")
     .order_by(messages.c.seq.desc())
@@ -162,6 +162,11 @@ def message_values(message: Message, fingerprint: bytes) -> dict[str, Any]:
     }
 
 
+def context_values(room_id: RoomId, up_to: int, limit: int) -> dict[str, Any]:
+    """The parameters of ``CONTEXT``, whose rows are newest first, each with the id of the summary."""
+    return {"of_room": room_id, "up_to": up_to, "at_most": limit}
+
+
 class SqlMessages(Messages):
     def __init__(self, statements: SqlStatements, replies: SqlReplies, summaries: SqlSummaries) -> None:
         self._statements = statements
@@ -170,7 +175,7 @@ class SqlMessages(Messages):
 
     async def add(self, message: Message, fingerprint: bytes, asks: Asks | None = None) -> None:
         new = {f"new_{name}": value for name, value in message_values(message, fingerprint).items()}
-        statement: sa.Executable = _ADD
+        statement: sa.Executable = ADD_MESSAGE
         if asks is not None and self._statements.dialect == "postgresql":
             statement = _ADD_WITH_REPLY
             new |= {f"reply_{name}": value for name, value in reply_values(asks.reply).items()}
@@ -186,7 +191,7 @@ class SqlMessages(Messages):
             raise
         if not added:
             raise NotAuthenticated
-        if asks is not None and statement is _ADD:
+        if asks is not None and statement is ADD_MESSAGE:
             await self._replies.add(asks.reply, asks.lease)
             if asks.attempt is not None:
                 await self._replies.begin_attempt(asks.attempt)
@@ -244,7 +249,7 @@ class SqlMessages(Messages):
         )
 
     async def context(self, room_id: RoomId, up_to: int, limit: int) -> Context:
-        rows = await self._statements.rows(_CONTEXT, {"of_room": room_id, "up_to": up_to, "at_most": limit})
+        rows = await self._statements.rows(CONTEXT, context_values(room_id, up_to, limit))
         summary_id = rows[0].summary_id if rows else None
         return Context(
             messages=[message_of(row) for row in reversed(rows)],

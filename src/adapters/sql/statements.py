@@ -1,16 +1,16 @@
 """Statements on one connection. Here, and nowhere else, do failures of the database turn into errors of the core."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from adapters.sql.compiled import Row
 from adapters.sql.failures import outcome_unknown, translated
-from adapters.sql.links import Link
+from adapters.sql.links import InThread, Link, SqliteLink
 from chat_core.errors import OutcomeUnknown
 
 T = TypeVar("T")
@@ -52,6 +52,11 @@ class SqlStatements:
     async def run_many(self, statement: sa.Executable, parameters: Sequence[Mapping[str, Any]]) -> None:
         """Run it with each of these sets of parameters."""
         await self._meaning(self._link.run_many(statement, parameters))
+
+    async def together(self, work: Callable[[InThread], T | None], *, commits: bool = False) -> T | None:
+        """Several statements in one trip (SQLite), and the commit, where it ``commits`` and something comes of them."""
+        link = cast("SqliteLink", self._link)
+        return await self._meaning(link.together(work, commits=commits), commits=commits)
 
     async def _meaning(self, running: Awaitable[T], *, commits: bool = False) -> T:
         try:

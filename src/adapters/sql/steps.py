@@ -1,4 +1,4 @@
-"""What is done most, in as few statements as the database can: one on PostgreSQL.
+"""What is done most, in one trip to the database: one statement on PostgreSQL, several in SQLite's thread.
 
 The repositories say the same step by step, and the contract holds both to the same outcome.
 """
@@ -13,16 +13,30 @@ from sqlalchemy import exc
 
 from adapters.sql.compiled import Row
 from adapters.sql.failures import divided_by_zero, violated
-from adapters.sql.messages import MESSAGE_COLUMNS, MESSAGES_NAMED, SqlMessages, message_of, message_values
+from adapters.sql.links import InThread
+from adapters.sql.messages import (
+    ADD_MESSAGE,
+    CONTEXT,
+    MESSAGE_COLUMNS,
+    MESSAGES_NAMED,
+    SqlMessages,
+    context_values,
+    message_of,
+    message_values,
+)
 from adapters.sql.replies import (
+    ADD_ATTEMPT,
+    ADD_REPLY,
     ATTEMPT_FIELDS,
     CAN_END,
+    END_ATTEMPT,
     FINISH,
     LEASED,
     REPLY_COLUMNS,
     REPLY_FIELDS,
     SqlReplies,
     attempt_values,
+    closing_values,
     ending_values,
     lease_ms,
     reply_of,
@@ -32,11 +46,11 @@ from adapters.sql.rooms import TAKE_PLACE, SqlRooms, ai_values
 from adapters.sql.statements import SqlStatements
 from adapters.sql.summaries import latest_below
 from adapters.sql.tables import attempts, memberships, messages, replies, rooms, users
-from chat_core.domain.ids import ReplyId
+from chat_core.domain.ids import ReplyId, SummaryId
 from chat_core.domain.message import Message
 from chat_core.domain.reply import Attempt, Reply
 from chat_core.domain.room import RoomAI
-from chat_core.errors import Contention
+from chat_core.errors import Contention, NotAuthenticated
 from chat_core.ports.storage import Accepted, Answered, Context, DuplicateMessage, Offer
 
 _ROOM = sa.bindparam("of_room", type_=sa.Uuid)
@@ -153,6 +167,7 @@ def _answering() -> sa.Executable:
 _ACCEPT = {kind: _accepting(reply=kind[0], attempt=kind[1]) for kind in ((False, False), (True, False), (True, True))}
 _ANSWER = _answering()
 _TAKE = _PLACE.returning(rooms.c.last_seq)
+_TAKE_ANY = TAKE_PLACE.returning(rooms.c.last_seq)
 _ANSWERED = (
     sa.select(*REPLY_COLUMNS, *(column.label(f"said_{column.name}") for column in MESSAGE_COLUMNS))
     .select_from(
@@ -177,7 +192,7 @@ class SqlSteps:
 
     async def accept(self, offer: Offer) -> Accepted | None:
         if self._statements.dialect != "postgresql":
-            return await self._accept_step_by_step(offer)
+            return await self._accept_in_one_trip(offer)
         message, asks = offer.message, offer.asks
         parameters = _place_values(offer) | {"at_most": max(0, offer.context - 1)}
         parameters |= {f"new_{name}": value for name, value in message_values(message, offer.fingerprint).items()}
@@ -198,35 +213,53 @@ class SqlSteps:
         if not rows:
             return None
         message = replace(message, seq=rows[0].place)
-        return Accepted(message=message, context=await self._context(offer, message, rows))
+        if not offer.context:
+            return Accepted(message=message)
+        said = [*(message_of(row) for row in rows if row.id is not None), message]
+        return Accepted(message=message, context=await self._context(said, rows[0].the_summary, offer))
 
     async def _one(self, statement: sa.Executable, parameters: dict[str, Any], *, alone: bool) -> Sequence[Row]:
         return await (self._statements.lasting if alone else self._statements.rows)(statement, parameters)
 
-    async def _context(self, offer: Offer, message: Message, rows: Sequence[Row]) -> Context | None:
-        if not offer.context:
-            return None
-        said = [*(message_of(row) for row in rows if row.id is not None), message]
-        summary_id = rows[0].the_summary
+    async def _context(self, said: Sequence[Message], summary_id: SummaryId | None, offer: Offer) -> Context:
         summary = await self._messages.summaries.get(summary_id, alone=offer.alone) if summary_id else None
         # Where all is lasting already, it may have become void since.
         return Context(messages=said, summary=summary if summary and summary.text else None)
 
-    async def _accept_step_by_step(self, offer: Offer) -> Accepted | None:
-        row = await self._statements.row(_TAKE, _place_values(offer))
-        if row is None:
+    async def _accept_in_one_trip(self, offer: Offer) -> Accepted | None:
+        def work(database: InThread) -> tuple[int, list[Row]] | None:
+            rows = database.rows(_TAKE, _place_values(offer))
+            if not rows:
+                return None
+            place = int(rows[0].last_seq)
+            message = replace(offer.message, seq=place)
+            new = message_values(message, offer.fingerprint).items()
+            if not database.run(ADD_MESSAGE, {f"new_{name}": value for name, value in new}):
+                raise NotAuthenticated
+            if offer.asks is not None:
+                lease = {"lease_ms": lease_ms(offer.asks.lease)}
+                database.run(ADD_REPLY, reply_values(offer.asks.reply) | lease)
+                if offer.asks.attempt is not None:
+                    database.run(ADD_ATTEMPT, attempt_values(offer.asks.attempt))
+            wanted = offer.context
+            return place, database.rows(CONTEXT, context_values(message.room_id, place, wanted)) if wanted else []
+
+        done = await self._statements.together(work, commits=offer.alone)
+        if done is None:
             return None
-        message = replace(offer.message, seq=row.last_seq)
-        await self._messages.add(message, offer.fingerprint, offer.asks)
-        wanted = offer.context
-        context = await self._messages.context(message.room_id, message.seq, wanted) if wanted else None
-        return Accepted(message=message, context=context)
+        place, rows = done
+        message = replace(offer.message, seq=place)
+        if not offer.context:
+            return Accepted(message=message)
+        said = [message_of(row) for row in reversed(rows)]
+        return Accepted(message=message, context=await self._context(said, rows[0].summary_id, offer))
 
     async def answer(
         self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None, *, alone: bool
     ) -> int | None:
-        parameters = ending_values(reply)
-        parameters |= {"of_room": message.room_id, "more": 1, "now": message.created_at}
+        if self._statements.dialect != "postgresql":
+            return await self._answer_in_one_trip(message, fingerprint, reply, attempt, alone=alone)
+        parameters = ending_values(reply) | _place_of(message)
         parameters |= {f"said_{name}": value for name, value in message_values(message, fingerprint).items()}
         # There is no request of number 0.
         made = attempt_values(attempt) if attempt is not None else dict.fromkeys(ATTEMPT_FIELDS) | {"number": 0}
@@ -239,6 +272,23 @@ class SqlSteps:
             raise
         return int(rows[0].seq) if rows else None
 
+    async def _answer_in_one_trip(
+        self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None, *, alone: bool
+    ) -> int | None:
+        def work(database: InThread) -> int | None:
+            rows = database.rows(_TAKE_ANY, _place_of(message))
+            if not rows:
+                return None
+            place = int(rows[0].last_seq)
+            new = message_values(replace(message, seq=place), fingerprint).items()
+            database.run(ADD_MESSAGE, {f"new_{name}": value for name, value in new})
+            if attempt is not None:
+                database.run(END_ATTEMPT, closing_values(attempt))
+            # Last, since it points at the message.
+            return place if database.run(FINISH, ending_values(reply)) else None
+
+        return await self._statements.together(work, commits=alone)
+
     async def answered(self, reply_id: ReplyId) -> Answered | None:
         row = await self._statements.row(_ANSWERED, {"of_reply": reply_id})
         if row is None:
@@ -247,8 +297,10 @@ class SqlSteps:
         return Answered(reply=reply_of(row), message=message)
 
 
+def _place_of(message: Message) -> dict[str, Any]:
+    return {"of_room": message.room_id, "more": 1, "now": message.created_at}
+
+
 def _place_values(offer: Offer) -> dict[str, Any]:
-    message = offer.message
     believed = {f"believed_{name}": value for name, value in ai_values(offer.ai).items()}
-    of = {"of_room": message.room_id, "of_user": offer.sender, "key": message.m_id}
-    return {**of, "more": 1, "now": message.created_at, **believed}
+    return {**_place_of(offer.message), "of_user": offer.sender, "key": offer.message.m_id, **believed}

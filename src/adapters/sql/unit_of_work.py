@@ -61,8 +61,6 @@ class SqlTransaction(Transaction):
     async def answer(
         self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None, *, alone: bool = False
     ) -> int | None:
-        if self._statements.dialect != "postgresql":
-            return await super().answer(message, fingerprint, reply, attempt)
         return await self._steps.answer(message, fingerprint, reply, attempt, alone=alone)
 
     async def answered(self, reply_id: ReplyId) -> Answered | None:
