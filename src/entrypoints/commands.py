@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 
+from chat_core.errors import ChatError
 from entrypoints.settings import ENV_FILE, Settings, SettingsError, load_model_settings, load_settings, read_environ
 from entrypoints.version import VERSION
 
@@ -26,6 +27,16 @@ def _told(act: Callable[[], int]) -> int:
         return 2
 
 
+def with_cause(error: ChatError) -> str:
+    """What it says, and what lay behind it in its own words: for those who run the service, at a terminal."""
+    cause: BaseException | None = error
+    words = ""
+    while cause is not None:
+        words = str(cause).strip().partition("\n")[0] or words
+        cause = cause.__cause__
+    return error.detail if not words or words in error.detail else f"{error.detail} ({words})"
+
+
 def serve(options: argparse.Namespace) -> int:
     """Start the HTTP API and stay until it is told to end."""
     given = {"host": options.host, "port": options.port, "workers": options.workers}
@@ -41,7 +52,7 @@ def serve(options: argparse.Namespace) -> int:
             print(f"{error}.", file=sys.stderr)
             return 2
         except StorageUnavailable as error:
-            print(f"DATABASE_URL: {error.detail}", file=sys.stderr)
+            print(f"DATABASE_URL: {with_cause(error)}", file=sys.stderr)
             return 2
         # The processes that serve read their settings anew, from the environment.
         os.environ.update({name.upper(): str(value) for name, value in given.items() if value is not None})
@@ -69,7 +80,7 @@ def worker(options: argparse.Namespace) -> int:
             print(f"{error}.", file=sys.stderr)
             return 2
         except StorageUnavailable as error:
-            print(f"DATABASE_URL: {error.detail}", file=sys.stderr)
+            print(f"DATABASE_URL: {with_cause(error)}", file=sys.stderr)
             return 2
 
     return _with_settings(act)
@@ -88,7 +99,7 @@ def migrate(options: argparse.Namespace) -> int:
                 asyncio.run(migrate_storage(settings))
             fits, sentence = asyncio.run(schema_state(settings))
         except StorageUnavailable as error:
-            print(f"DATABASE_URL: {error.detail}", file=sys.stderr)
+            print(f"DATABASE_URL: {with_cause(error)}", file=sys.stderr)
             return 1
         print(sentence)
         return 0 if fits else 1

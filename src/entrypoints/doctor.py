@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from chat_core.errors import StorageUnavailable
 from chat_core.ports.language_model import CheckableModel, ClosableModel, LanguageModel, ModelCheck
 from entrypoints.ask import check_model
+from entrypoints.commands import with_cause
 from entrypoints.container import (
     Container,
     build_container,
@@ -67,7 +68,7 @@ async def _database(settings: Settings) -> Finding:
     try:
         fits, sentence = await schema_state(settings)
     except StorageUnavailable as error:
-        return Finding("DATABASE_URL", "problem", f"not reachable: {error.detail}")
+        return Finding("DATABASE_URL", "problem", f"not reachable: {with_cause(error)}")
     if not fits and settings.auto_migrate:
         return Finding("DATABASE_URL", "note", f"{sentence} The service does so when it starts.")
     return Finding("DATABASE_URL", "ok" if fits else "problem", sentence)

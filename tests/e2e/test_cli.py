@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from adapters.sql.tables import SCHEMA_REVISION
 from chat_core.testing.fake_provider import FakeProvider
@@ -326,3 +327,24 @@ def test_a_worker_refuses_numbers_that_make_no_sense(run, option):
     code, _, err = run("worker", option, "0", REDIS_URL="redis://127.0.0.1:9/0")
     assert code == 2
     assert option in err
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("wrong", ["role", "database"])
+def test_a_database_that_lets_nobody_in_is_said_in_its_own_words(postgres_url: str, tmp_path: Path, wrong: str) -> None:
+    url = sa.make_url(postgres_url)
+    url = url.set(username="nobody_there") if wrong == "role" else url.set(database="nowhere")
+    name = url.render_as_string(hide_password=False)
+    for command in (("migrate",), ("migrate", "--check"), ("doctor",)):
+        done = chat_api(*command, cwd=tmp_path, DATABASE_URL=name, LLM="echo")
+        said = done.stdout + done.stderr
+        assert done.returncode != 0
+        assert "Traceback" not in said
+        assert "does not exist" in said
+
+
+def test_a_directory_that_is_not_there_is_found_by_the_doctor(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/nowhere/chat.db"
+    done = chat_api("doctor", cwd=tmp_path, DATABASE_URL=url, LLM="echo", DEBUG="false", SECRET_KEY="k1" * 20)
+    assert done.returncode == 1
+    assert "no such directory" in done.stdout

@@ -37,15 +37,16 @@ def _installed() -> Iterable[EntryPoint]:
 
 
 def _missing(point: EntryPoint) -> str | None:
-    """The extra that this provider asks for by its entry point, ``name = "module:create [extra]"``, as pip takes it, if
-    something that it brings is not installed."""
+    """What is not installed of the extra that this provider asks for by its entry point, ``name = "module:create
+    [extra]"``, as pip takes it. Not the extra itself: pip would look for the whole project by its name, which somebody
+    else's has in public indexes."""
     # Not `point.extras`: up to Python 3.11 at least it has two words for `gemini-sdk`.
     extras = _NAME.findall(str(getattr(point, "value", "")).partition("[")[2])
     dist: metadata.Distribution | None = getattr(point, "dist", None)
     for requirement in dist.requires or () if dist and extras else ():
         extra, name = _EXTRA.search(requirement), _NAME.match(requirement)
         if dist and extra and name and extra[1] in extras and not any(metadata.Distribution.discover(name=name[0])):
-            return f"{dist.name}[{extra[1]}]"
+            return requirement.partition(";")[0].strip()
     return None
 
 
@@ -81,7 +82,7 @@ class Providers:
 
     def missing(self) -> Mapping[str, str]:
         """The providers whose library is missing, each with what to install. Loads none of them."""
-        return {point.name: extra for point in self._find() if (extra := _missing(point)) is not None}
+        return {point.name: wanted for point in self._find() if (wanted := _missing(point)) is not None}
 
     def create(self, name: ModelName, environ: Mapping[str, str]) -> LanguageModel:
         """The bare model, as its provider's factory makes it. Loads this provider and no other.

@@ -15,9 +15,9 @@ from chat_core.errors import Contention, StorageUnavailable
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _COLLIDED = {"40001", "40P01"}
-#: Whole classes: connection exceptions, insufficient resources (disk full, too many connections), operator
-#: intervention (shutting down, a time-out of the server's), system errors.
-_AWAY_CLASSES = ("08", "53", "57", "58")
+#: Whole classes: connection exceptions, refused authorization, no such database, insufficient resources (disk full, too
+#: many connections), operator intervention (shutting down, a time-out of the server's), system errors.
+_AWAY_CLASSES = ("08", "28", "3D", "53", "57", "58")
 #: Lock not available, read-only transaction (a standby after a failover), idle in transaction for too long.
 _AWAY = {"55P03", "25006", "25P03"}
 #: The session may have ended after its commit was written: the server is being shut down, or the line is dead.

@@ -19,6 +19,7 @@ from sqlalchemy.pool import NullPool
 from adapters.sql.engine import Database, normalize_url
 from adapters.sql.failures import translated
 from adapters.sql.tables import SCHEMA_REVISION
+from chat_core.errors import StorageUnavailable
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -56,6 +57,8 @@ class SchemaState:
 async def check(database: Database) -> SchemaState:
     """How the database's schema stands to this version. Raises ``StorageUnavailable``."""
     if _is_yet_to_be_made(database):
+        if not Path(str(database.url.database)).parent.is_dir():
+            raise StorageUnavailable("There is no such directory for the database's file.")
         return SchemaState(current=None, head=SCHEMA_REVISION)
     try:
         async with database.read.connect() as connection:

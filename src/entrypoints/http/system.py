@@ -65,7 +65,7 @@ def _file(name: str) -> bytes:
 
 
 def _page(name: str, policy: str) -> Response[bytes]:
-    return Response(_file(name), media_type="text/html; charset=utf-8", headers={"Content-Security-Policy": policy})
+    return Response(_file(name), media_type="text/html", headers={"Content-Security-Policy": policy})
 
 
 @get("/docs", sync_to_thread=False)
