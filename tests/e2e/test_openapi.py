@@ -107,3 +107,13 @@ async def test_the_pages_come_from_here_with_all_they_need(memory, path):
                 assert asset.startswith("/")
                 assert (await http.get(asset)).status_code == 200
         assert (await http.get("/docs/assets/LICENSE-redoc")).status_code == 404
+
+
+@pytest.mark.parametrize("text", ["\x00", "a\x00", "\x00a", "a\x00b", " \x00", " ", ""])
+async def test_no_text_that_is_refused_fits_its_pattern(memory, text):
+    async with served(memory) as url, people(url, "ada") as [ada]:
+        room = await ada.room()
+        document = (await ada.get("/openapi.json")).json()
+        pattern = document["components"]["schemas"]["SendIn"]["properties"]["content"]["pattern"]
+        assert not re.search(pattern, text)
+        assert (await ada.send(room, text)).status_code == 400

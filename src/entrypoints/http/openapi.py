@@ -31,7 +31,7 @@ _WHAT = {
 }
 
 _TEXT = r"^[^\x00]*$"
-_NOT_BLANK = r"^[^\x00]*\S[^\x00]*$"
+_NOT_BLANK = r"^[^\x00]*[^\s\x00][^\x00]*$"
 _TEXTS = (
     ("SendIn", "content", _NOT_BLANK),
     ("EditMessageIn", "content", _NOT_BLANK),
