@@ -74,7 +74,13 @@ def _settle(url: str) -> dict[str, Any]:
             prompts = [data["messages"]["user_message"]["id"] for data in sent]
             replies = [data["reply"]["id"] for data in sent]
             rooms.append({"id": id_, "messages": prompts + answers, "answers": answers, "replies": replies})
-        return {"token": session["access_token"], "password": PASSWORD, "users": users, "rooms": rooms}
+        return {
+            "token": session["access_token"],
+            "password": PASSWORD,
+            "users": users,
+            "guest": "guest",
+            "rooms": rooms,
+        }
 
 
 def fuzz(database_url: str, cwd: Path, *, cases: int, seed: int = 1, seconds: float = 3600) -> Fuzzed:
