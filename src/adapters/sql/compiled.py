@@ -8,7 +8,6 @@ from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
-from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
@@ -93,11 +92,11 @@ def _rows_of(compiled: SQLCompiler, dialect: Dialect) -> Callable[[Iterable[Any]
 
 
 class Compiler:
-    """The statements of one database. Those that are gone are forgotten."""
+    """The statements of one database. Nothing is forgotten: they are constants of the modules here."""
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
-        self._known: WeakKeyDictionary[Any, dict[tuple[str, ...], Compiled]] = WeakKeyDictionary()
+        self._known: dict[sa.Executable, dict[tuple[str, ...], Compiled]] = {}
 
     def __call__(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> Compiled:
         known = self._known.get(statement)
