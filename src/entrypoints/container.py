@@ -380,7 +380,10 @@ class Container(containers.DeclarativeContainer):
     budget = providers.Singleton(_budget, settings, model)
     prompts = providers.Singleton(Prompts, budget=budget, own_model=providers.Callable(_own_model, model))
     quotas = providers.Singleton(_quotas, settings)
-    make_summaries = providers.Singleton(summaries.MakeSummaries, uow=uow, model=model, prompts=prompts)
+    asked_summaries = providers.Singleton(summaries.AskedSummaries)
+    make_summaries = providers.Singleton(
+        summaries.MakeSummaries, uow=uow, model=model, prompts=prompts, asked=asked_summaries
+    )
     ends = providers.Singleton(replies.Ends)
     generate_reply = providers.Singleton(
         generation.GenerateReply,
@@ -392,6 +395,7 @@ class Container(containers.DeclarativeContainer):
         room_feed=room_feed,
         prompts=prompts,
         ends=ends,
+        asked=asked_summaries,
         timeout=settings.provided.model_timeout,
     )
     local_queue = providers.Singleton(_local_queue, generate_reply, failpoints, concurrency)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from entrypoints.container import build_container
+from entrypoints.garbage import settle
 from entrypoints.logs import configure_logs
 from entrypoints.running import running
 from entrypoints.settings import Settings
@@ -53,6 +54,7 @@ async def _work(settings: Settings, threads: int, concurrency: int) -> None:
     async with running(container):
         worker = container.queue_worker()
         await worker.open()
+        settle()
         log.info("the worker is ready for %s replies at once", concurrency)
         await told.wait()
         log.info("draining")

@@ -17,7 +17,8 @@ from entrypoints.container import Container
 from entrypoints.http import accounting, accounts, chat, problems, replies, room_events, rooms, system
 from entrypoints.http.auth import actor, peer
 from entrypoints.http.bodies import StrictRequest
-from entrypoints.http.injection import bridge, one_after_the_other
+from entrypoints.http.dispatch import shorten
+from entrypoints.http.injection import bridge
 from entrypoints.http.methods import Methods
 from entrypoints.http.openapi import document
 from entrypoints.http.page import routes as page
@@ -117,7 +118,7 @@ def create_app(container: Container) -> RequestLog:
             {"authenticate": container.authenticate(), "openapi": openapi, "limits": container.limits(), "peer_of": who}
         ),
     )
-    one_after_the_other(app)
+    shorten(app)
     sockets = Sockets(
         hub=container.hub(),
         authenticate=container.authenticate(),

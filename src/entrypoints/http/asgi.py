@@ -1,6 +1,7 @@
 """What a server process loads: the application for the settings in its environment."""
 
 from entrypoints.container import build_container
+from entrypoints.garbage import settle
 from entrypoints.http.app import create_app
 from entrypoints.http.request_log import RequestLog
 from entrypoints.logs import configure_logs
@@ -11,4 +12,6 @@ def create() -> RequestLog:
     """The application, by the environment and ``.env``. Raises ``SettingsError``."""
     settings = load_settings(read_environ(), env_file=ENV_FILE)
     configure_logs(settings.log_level)
-    return create_app(build_container(settings))
+    app = create_app(build_container(settings))
+    settle()
+    return app

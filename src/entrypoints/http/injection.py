@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
-from litestar import Litestar
 from litestar.di import Dependency, Provide
 from litestar.params import SkipValidationMarker
-from litestar.routes import HTTPRoute
 
 T = TypeVar("T")
 
@@ -21,15 +19,3 @@ def bridge(provider: Callable[[], Any]) -> Provide:
         return provider()
 
     return Provide(provide, sync_to_thread=False)
-
-
-def one_after_the_other(app: Litestar) -> None:
-    """Have the dependencies of each handler provided one after the other.
-
-    The framework starts a task for each of those that do not depend on one another. None of ours waits for anything,
-    and the tasks cost as much as all else that it does for a request.
-    """
-    for route in app.routes:
-        if isinstance(route, HTTPRoute):
-            for _, model in route.route_handler_map.values():
-                model.dependency_batches = [{one} for batch in model.dependency_batches for one in batch]

@@ -4,15 +4,16 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from random import getrandbits
 from typing import Any, cast
 from urllib.parse import quote
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from chat_core.domain.ids import uuid7
 from chat_core.domain.user import Actor
 from entrypoints.logs import request_id as request_id_var
+from entrypoints.logs import say
 
 log = logging.getLogger("chat_api.access")
 
@@ -20,6 +21,8 @@ log = logging.getLogger("chat_api.access")
 #: In the scope of a HEAD that is answered as a GET: what streams without an end is not to begin.
 HEAD = "chat_api.head"
 
+#: What a line of a log takes as it is.
+_PLAIN = re.compile(r"[A-Za-z0-9/:._~-]*")
 _ACCEPTED = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 #: For a program's answers, which no browser should run, frame, guess at or keep. Pages bring a policy of their own.
@@ -34,14 +37,30 @@ HEADERS = {
 }
 
 
+_HEADERS = tuple(HEADERS.items())
+
 #: The key in a socket's scope of what its line in the log says: ``status`` of the handshake, ``close`` code, ``user``.
 OUTCOME = "chat.outcome"
 
 
 def _id_of(scope: Scope) -> str:
-    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-    # An id that could break a log line or a header is not taken over.
-    return given.decode() if _ACCEPTED.fullmatch(given) else str(uuid7())
+    for name, given in scope["headers"]:
+        # An id that could break a log line or a header is not taken over.
+        if name == b"x-request-id" and _ACCEPTED.fullmatch(given):
+            return given.decode()
+    return _new_id()
+
+
+def _new_id() -> str:
+    """A UUIDv7, as text. It is no secret and no key: ``random``, which a fork seeds anew, is good enough for it."""
+    random = getrandbits(74)
+    number = time.time_ns() // 1_000_000 << 80 | 7 << 76 | random >> 62 << 64 | 2 << 62 | random & 0x3FFF_FFFF_FFFF_FFFF
+    text = f"{number:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _safe(path: str) -> str:
+    return path if _PLAIN.fullmatch(path) else quote(path, safe="/:-._~")
 
 
 def _who(scope: Scope) -> dict[str, str]:
@@ -91,11 +110,10 @@ class RequestLog:
             nonlocal status, headed
             if message["type"] == "http.response.start":
                 status, headed = message["status"], time.perf_counter()
-                headers = list(message["headers"])
-                present = {name.lower() for name, _ in headers}
-                headers += [(name, value) for name, value in HEADERS.items() if name not in present]
-                headers.append((b"x-request-id", id_.encode()))
-                message = {**message, "headers": headers}
+                headers = message["headers"]
+                own = {name for name, _ in headers if name in HEADERS}
+                added = _HEADERS if not own else [header for header in _HEADERS if header[0] not in own]
+                message = {**message, "headers": [*headers, *added, (b"x-request-id", id_.encode())]}
             elif head and message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)
@@ -103,17 +121,13 @@ class RequestLog:
         try:
             await self.app(scope, receive, answer)
         finally:
-            log.info(
-                "%s %s",
-                method,
-                quote(scope["path"], safe="/:-._~"),
-                extra={
-                    "status": status,
-                    "ms": round((time.perf_counter() - began) * 1000, 2),
-                    "peer": self._peer_of(scope),
-                    **_who(scope),
-                },
-            )
+            fields = {
+                "status": status,
+                "ms": round((time.perf_counter() - began) * 1000, 2),
+                "peer": self._peer_of(scope),
+                **_who(scope),
+            }
+            say(log, f"{method} {_safe(scope['path'])}", fields)
             if self._observe is not None:
                 self._observe(method, scope.get("path_template"), status, headed - began)
             request_id_var.reset(token)
@@ -126,16 +140,13 @@ class RequestLog:
         try:
             await self.app(cast("Scope", {**scope, OUTCOME: outcome}), receive, send)
         finally:
-            log.info(
-                "WEBSOCKET %s",
-                quote(scope["path"], safe="/:-._~"),
-                extra={
-                    "status": 500,
-                    **outcome,
-                    "ms": round((time.perf_counter() - began) * 1000, 2),
-                    "peer": self._peer_of(scope),
-                },
-            )
+            fields = {
+                "status": 500,
+                **outcome,
+                "ms": round((time.perf_counter() - began) * 1000, 2),
+                "peer": self._peer_of(scope),
+            }
+            say(log, f"WEBSOCKET {_safe(scope['path'])}", fields)
             if self._observe is not None:
                 route = "/ws" if scope["path"].rstrip("/") == "/ws" else None
                 self._observe("WEBSOCKET", route, outcome.get("status", 500), None)
