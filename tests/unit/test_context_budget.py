@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chat_core.domain.ids import SummaryId, uuid7
-from chat_core.domain.message import Message, MessageKind
+from chat_core.domain.message import Message, MessageKind, Said
 from chat_core.domain.reply import ReplyStatus
 from chat_core.domain.room import Room, RoomAI
 from chat_core.domain.summary import SUMMARY_MAX, Summary, SummaryStatus
@@ -26,17 +26,19 @@ USER = a_user()
 ROOM = a_room(USER)
 
 
-def said(count: int, size: int = 300, people: int = 1) -> list[Message]:
+def said(count: int, size: int = 300, people: int = 1) -> list[Said]:
     """So many messages of about ``size`` characters, a third as many tokens; ``people`` write in turn."""
     users = [USER, *(a_user() for _ in range(people - 1))]
-    return [a_message(ROOM, users[seq % people], seq, f"{seq} ".ljust(size, "x")) for seq in range(1, count + 1)]
+    return [
+        Said.of(a_message(ROOM, users[seq % people], seq, f"{seq} ".ljust(size, "x"))) for seq in range(1, count + 1)
+    ]
 
 
 def a_summary(up_to: int, text: str) -> Summary:
     return Summary(id=SummaryId(uuid7()), room_id=ROOM.id, up_to=up_to, created_at=ROOM.created_at).made(text)
 
 
-def seqs_of(budget: Budget, messages: list[Message], ai: RoomAI | None = None, scale: Scale | None = None) -> list[int]:
+def seqs_of(budget: Budget, messages: list[Said], ai: RoomAI | None = None, scale: Scale | None = None) -> list[int]:
     prompts = Prompts(budget=budget, scale=scale or Scale())
     return list(prompts.prompt(Context(messages=messages), ai or RoomAI(), seconds_left=1.0).sources.seqs)
 
@@ -130,7 +132,7 @@ def test_a_summary_that_leaves_no_place_for_messages_stands_aside():
 
 def test_an_answer_whose_question_fell_out_is_not_in_it_nor_among_what_it_was_made_from():
     messages = said(4)
-    messages[1] = replace(messages[1], user_id=None, kind=MessageKind.AI)
+    messages[1] = messages[1]._replace(user_id=None, kind=MessageKind.AI)
     prompt = Prompts(budget=Budget(tokens=500, messages=3)).prompt(
         Context(messages=messages[1:]), RoomAI(), seconds_left=1.0
     )

@@ -102,7 +102,7 @@ class Attempts(Wrapper):
                     async for part in parts:
                         if isinstance(part, End):
                             # Now, for a reader that has the end asks for nothing more.
-                            self._record = replace(self._record, last_success=self._now(), consecutive_failures=0)
+                            self._succeeded()
                         yield part
             except ModelError as error:
                 self._failed(error)
@@ -117,6 +117,10 @@ class Attempts(Wrapper):
                 return
             yield failed
             await self._sleep(wait)
+
+    def _succeeded(self) -> None:
+        known = self._record
+        self._record = Record(last_success=self._now(), last_failure=known.last_failure, last_code=known.last_code)
 
     def _failed(self, error: ModelError) -> None:
         self._record = replace(

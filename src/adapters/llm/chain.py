@@ -55,12 +55,10 @@ class Chain(LanguageModel, ForeseeableModel):
         attempts = conversation.attempts
         for model in self._models:
             asked = said = False
-            left = conversation.seconds_left
-            here = replace(
-                conversation,
-                attempts=attempts,
-                seconds_left=None if left is None else left - (clock() - begun),
-            )
+            left, here = conversation.seconds_left, conversation
+            if model is not self._models[0]:
+                left = None if left is None else left - (clock() - begun)
+                here = replace(conversation, attempts=attempts, seconds_left=left)
             try:
                 async with aclosing(model.stream(here)) as parts:
                     async for part in parts:

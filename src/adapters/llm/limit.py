@@ -113,6 +113,9 @@ class ConcurrencyLimit(AroundLink):
                 self._slots.give_back()
 
     async def _wait(self, seconds: float | None) -> None:
+        if self._slots.free and (seconds is None or seconds > 0):
+            await self._slots.take()
+            return
         try:
             async with self._timeout(seconds):
                 taken = await self._slots.take()

@@ -9,24 +9,42 @@ from chat_core.domain.reply import Part, Place
 from chat_core.ports.delivery import PartsWatch, ReplyFeed, Watch
 
 
-async def _heard(news: asyncio.Event, seconds: float) -> bool:
-    """Whether there was news within the seconds; it is then taken as heard."""
-    if not news.is_set():
-        try:
-            async with asyncio.timeout(seconds):
-                await news.wait()
-        except TimeoutError:
-            return False
-    news.clear()
-    return True
+class _News:
+    """What ``asyncio.Event`` is, for one who waits at a time and not for ever: it takes one future and one timer."""
+
+    def __init__(self) -> None:
+        self._there = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def set(self) -> None:
+        self._there = True
+        self._end()
+
+    async def heard(self, seconds: float) -> bool:
+        """Whether there was news within the seconds; it is then taken as heard."""
+        if not self._there and seconds > 0:
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            timer = loop.call_later(seconds, self._end)
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
+                self._waiter = None
+        there, self._there = self._there, False
+        return there
+
+    def _end(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 class _MemoryWatch(Watch):
     def __init__(self) -> None:
-        self.news = asyncio.Event()
+        self.news = _News()
 
     async def wait(self, seconds: float) -> None:
-        await _heard(self.news, seconds)
+        await self.news.heard(seconds)
 
 
 class _Topic:
@@ -65,7 +83,7 @@ class _MemoryPartsWatch(PartsWatch):
     def __init__(self, topic: _Topic, comes: Callable[[], bool]) -> None:
         self._topic = topic
         self._comes = comes
-        self.news = asyncio.Event()
+        self.news = _News()
         self.announced = False
 
     @property
@@ -80,7 +98,7 @@ class _MemoryPartsWatch(PartsWatch):
         return self._topic.parts[after.offset :] if after.epoch == self._topic.epoch else ()
 
     async def wait(self, seconds: float) -> bool:
-        if not await _heard(self.news, seconds):
+        if not await self.news.heard(seconds):
             return False
         announced, self.announced = self.announced, False
         return announced

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from adapters.memory.sessions import MemorySessions, SessionTables
 from adapters.memory.summaries import HeldSummary, MemorySummaries
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, SummaryId, UserId
-from chat_core.domain.message import AI_NAME, DELETED_NAME, Message, MessageStatus
+from chat_core.domain.message import AI_NAME, DELETED_NAME, Message, MessageStatus, Said
 from chat_core.domain.reply import Attempt, Part, Place, Reply, ReplyStatus
 from chat_core.domain.room import GONE, Door, EventKind, LogEntry, Membership, Role, Room, RoomEvent, Standing
 from chat_core.domain.user import User
@@ -272,7 +272,8 @@ class MemoryMessages(Messages):
                 break
             here = await self._walk(room_id, range(seq, seq + 1), 1)
             found.extend(message for message in here if message.status is not MessageStatus.DELETED)
-        return Context(messages=found[::-1], summary=self.summaries.below(room_id, up_to))
+        said = [Said.of(message) for message in found[::-1]]
+        return Context(messages=said, summary=self.summaries.below(room_id, up_to))
 
     async def at(self, room_id: RoomId, seqs: Sequence[int]) -> Sequence[MessageId]:
         return [found for seq in sorted(seqs) if (found := self._places.get((room_id, seq)))]

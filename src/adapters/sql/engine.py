@@ -127,13 +127,11 @@ class Database:
                 raise away from error
             raise
         if self.dialect == "postgresql":
-            return PostgresLink(proxied, self._compiler, held.give_back, readonly=readonly)
+            return PostgresLink(proxied, self._compiler, held, readonly=readonly)
         first = () if readonly else self._busy_timeout(proxied, clock() - asked)
         # A transaction that reads first and then writes fails at once when another wrote in between, whatever the
         # time-out: one that may write takes the lock before it looks.
-        return SqliteLink(
-            proxied, self._compiler, held.give_back, first=(*first, "BEGIN" if readonly else "BEGIN IMMEDIATE")
-        )
+        return SqliteLink(proxied, self._compiler, held, first=(*first, "BEGIN" if readonly else "BEGIN IMMEDIATE"))
 
     def _busy_timeout(self, proxied: PoolProxiedConnection, waited: float) -> tuple[str, ...]:
         """Whoever waited for this process's writer has that much less time for other processes."""

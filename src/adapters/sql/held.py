@@ -1,7 +1,10 @@
-"""Connections that are taken out of SQLAlchemy's pool and not given back before somebody else wants them."""
+"""Connections that are taken out of SQLAlchemy's pool and not given back before the end."""
 
-from typing import Any
+import asyncio
+from collections import deque
+from typing import Any, cast
 
+from sqlalchemy import exc
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
@@ -13,35 +16,61 @@ from adapters.sql.failures import in_words_of_sqlalchemy
 class HeldConnections:
     """The pool of one engine, with those of its connections at hand that nobody uses.
 
-    Going through the pool takes a greenlet and its events each time, as long as a statement. The pool goes on to bound
-    how many there are, and to let those wait who find none: as long as somebody does, connections go back to it.
+    Going through the pool takes a greenlet and its events each time, as long as a statement. It goes on to open and
+    close connections, and to say how many there may be; who finds none waits here, first come, first served, and gets
+    the next one that comes back. Raises ``sqlalchemy.exc.TimeoutError`` after the pool's time-out.
     """
 
     def __init__(self, engine: AsyncEngine, dialect: Dialect) -> None:
-        self._pool = engine.sync_engine.pool
+        self._pool = cast("QueuePool", engine.sync_engine.pool)
         self._dialect = dialect
         self._idle: list[PoolProxiedConnection] = []
-        self._waiting = 0
+        # A turn is a connection, or none: then there is a free place in the pool.
+        self._waiting: deque[asyncio.Future[PoolProxiedConnection | None]] = deque()
+        self._taken = 0
         self._open = True
 
     @property
     def in_use(self) -> int:
-        taken = self._pool.checkedout() if isinstance(self._pool, QueuePool) else 0
-        return taken - len(self._idle)
+        return self._taken - len(self._idle)
 
     async def take(self) -> PoolProxiedConnection:
         """The one used last: it has the warmest caches, and the others may grow idle."""
-        while self._idle:
-            proxied = self._idle.pop()
+        while True:
+            if self._idle:
+                proxied = self._idle.pop()
+            elif self._taken < self._pool.size():
+                return await self._connect()
+            elif (given := await self._turn()) is None:
+                continue
+            else:
+                proxied = given
             if not self._is_closed(proxied):
                 return proxied
-            await greenlet_spawn(proxied.invalidate)
-        self._waiting += 1
+            await self.throw_away(proxied)
+
+    async def _connect(self) -> PoolProxiedConnection:
+        self._taken += 1
         try:
             with in_words_of_sqlalchemy(self._dialect):
                 return await greenlet_spawn(self._pool.connect)
-        finally:
-            self._waiting -= 1
+        except BaseException:
+            self._free()
+            raise
+
+    async def _turn(self) -> PoolProxiedConnection | None:
+        turn: asyncio.Future[PoolProxiedConnection | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            async with asyncio.timeout(self._pool.timeout()):
+                return await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():
+                # It came in the same moment: the next one gets it.
+                self._pass_on(turn.result())
+            if isinstance(error, TimeoutError):
+                raise exc.TimeoutError("no connection came back in time") from None
+            raise
 
     def _is_closed(self, proxied: PoolProxiedConnection) -> bool:
         # asyncio tells asyncpg when the server hangs up, so that a restart is seen without asking.
@@ -50,13 +79,34 @@ class HeldConnections:
 
     def give_back(self, proxied: PoolProxiedConnection) -> None:
         """After its transaction has ended. Never waits."""
-        if self._waiting or not self._open:
+        if not self._open:
             proxied.close()
-        else:
+            self._free()
+        elif not self._pass_on(proxied):
             self._idle.append(proxied)
+
+    async def throw_away(self, proxied: PoolProxiedConnection) -> None:
+        """Close it, for another one to be opened in its place."""
+        try:
+            await greenlet_spawn(proxied.invalidate)
+        finally:
+            self._free()
+
+    def _free(self) -> None:
+        self._taken -= 1
+        self._pass_on(None)
+
+    def _pass_on(self, proxied: PoolProxiedConnection | None) -> bool:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(proxied)
+                return True
+        return False
 
     def close(self) -> None:
         """Let the pool have all of them."""
         self._open = False
         while self._idle:
             self._idle.pop().close()
+            self._taken -= 1

@@ -6,13 +6,12 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.pool import PoolProxiedConnection
-from sqlalchemy.util import greenlet_spawn
 
 from adapters.sql.compiled import Compiler, Row
 from adapters.sql.failures import in_words_of_sqlalchemy
+from adapters.sql.held import HeldConnections
 
 T = TypeVar("T")
-GiveBack = Callable[[PoolProxiedConnection], None]
 
 
 class Link(ABC):
@@ -21,10 +20,10 @@ class Link(ABC):
     Raises what SQLAlchemy would for the same failure. After one the transaction can only be undone.
     """
 
-    def __init__(self, proxied: PoolProxiedConnection, compiler: Compiler, give_back: GiveBack) -> None:
+    def __init__(self, proxied: PoolProxiedConnection, compiler: Compiler, held: HeldConnections) -> None:
         self._proxied = proxied
         self._compiler = compiler
-        self._give_back = give_back
+        self._held = held
         self.in_transaction = False
 
     @property
@@ -51,11 +50,11 @@ class Link(ABC):
 
     def give_back(self) -> None:
         """Give the connection back, after its transaction has ended. Never waits."""
-        self._give_back(self._proxied)
+        self._held.give_back(self._proxied)
 
     async def throw_away(self) -> None:
         """Close it, for another one to be opened in its place."""
-        await greenlet_spawn(self._proxied.invalidate)
+        await self._held.throw_away(self._proxied)
 
     async def _said(self, saying: Awaitable[T], sql: str | None) -> T:
         with in_words_of_sqlalchemy(self._compiler.dialect, self._proxied.dbapi_connection, sql):
@@ -67,9 +66,9 @@ class PostgresLink(Link):
     its own anyway, and a BEGIN and a ROLLBACK around it would cost two round trips and promise nothing more."""
 
     def __init__(
-        self, proxied: PoolProxiedConnection, compiler: Compiler, give_back: GiveBack, *, readonly: bool
+        self, proxied: PoolProxiedConnection, compiler: Compiler, held: HeldConnections, *, readonly: bool
     ) -> None:
-        super().__init__(proxied, compiler, give_back)
+        super().__init__(proxied, compiler, held)
         self._raw: Any = proxied.driver_connection
         self._begins = not readonly
 
@@ -136,9 +135,9 @@ class SqliteLink(Link):
     """aiosqlite's connection; each statement is one trip to its thread, and BEGIN rides along with the first."""
 
     def __init__(
-        self, proxied: PoolProxiedConnection, compiler: Compiler, give_back: GiveBack, *, first: tuple[str, ...]
+        self, proxied: PoolProxiedConnection, compiler: Compiler, held: HeldConnections, *, first: tuple[str, ...]
     ) -> None:
-        super().__init__(proxied, compiler, give_back)
+        super().__init__(proxied, compiler, held)
         self._first = first
 
     async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any], *, alone: bool = False) -> list[Row]:

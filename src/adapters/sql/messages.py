@@ -21,7 +21,7 @@ from adapters.sql.statements import SqlStatements
 from adapters.sql.summaries import SqlSummaries, latest_below
 from adapters.sql.tables import attempts, messages, replies, users
 from chat_core.domain.ids import MessageId, RoomId, UserId
-from chat_core.domain.message import AI_NAME, DELETED_NAME, Message, MessageKind, MessageStatus
+from chat_core.domain.message import AI_NAME, DELETED_NAME, Message, MessageKind, MessageStatus, Said
 from chat_core.errors import NotAuthenticated
 from chat_core.ports.storage import Asks, Context, DuplicateMessage, MessagePage, Messages, StoredSend
 
@@ -87,8 +87,12 @@ _SAVE = (
         status=sa.bindparam("new_status"),
     )
 )
+#: What a prompt needs of a message, in the order of ``Said``.
+SAID_COLUMNS = (messages.c.seq, messages.c.message_type, _AUTHOR, users.c.username, messages.c.content)
 CONTEXT = (
-    _SELECT.add_columns(latest_below(sa.bindparam("of_room", type_=sa.Uuid), sa.bindparam("up_to")).label("summary_id"))
+    sa.select(*SAID_COLUMNS)
+    .select_from(MESSAGES_NAMED)
+    .add_columns(latest_below(sa.bindparam("of_room", type_=sa.Uuid), sa.bindparam("up_to")).label("summary_id"))
     .where(_IN_ROOM, messages.c.seq <= sa.bindparam("up_to"), messages.c.status != "deleted")
     .order_by(messages.c.seq.desc())
     .limit(sa.bindparam("at_most", type_=sa.Integer))
@@ -143,6 +147,12 @@ def message_of(row: Row) -> Message:
         edited_at=row.edited_at,
         status=_STATUSES[row.status],
     )
+
+
+def said_of(row: Row) -> Said:
+    kind = _KINDS[row.message_type]
+    name = AI_NAME if kind is MessageKind.AI else row.username or DELETED_NAME
+    return Said(row.seq, kind, row.user_id, name, row.content)
 
 
 def message_values(message: Message, fingerprint: bytes) -> dict[str, Any]:
@@ -252,7 +262,7 @@ class SqlMessages(Messages):
         rows = await self._statements.rows(CONTEXT, context_values(room_id, up_to, limit))
         summary_id = rows[0].summary_id if rows else None
         return Context(
-            messages=[message_of(row) for row in reversed(rows)],
+            messages=[said_of(row) for row in reversed(rows)],
             summary=await self.summaries.get(summary_id) if summary_id else None,
         )
 

@@ -4,7 +4,7 @@ The repositories say the same step by step, and the contract holds both to the s
 """
 
 from collections import namedtuple
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,22 +19,20 @@ from adapters.sql.messages import (
     CONTEXT,
     MESSAGE_COLUMNS,
     MESSAGES_NAMED,
-    SqlMessages,
+    SAID_COLUMNS,
     context_values,
     message_of,
     message_values,
+    said_of,
 )
 from adapters.sql.replies import (
     ADD_ATTEMPT,
     ADD_REPLY,
-    ATTEMPT_FIELDS,
     CAN_END,
     END_ATTEMPT,
     FINISH,
     LEASED,
     REPLY_COLUMNS,
-    REPLY_FIELDS,
-    SqlReplies,
     attempt_values,
     closing_values,
     ending_values,
@@ -42,12 +40,12 @@ from adapters.sql.replies import (
     reply_of,
     reply_values,
 )
-from adapters.sql.rooms import TAKE_PLACE, SqlRooms, ai_values
+from adapters.sql.rooms import TAKE_PLACE, ai_values
 from adapters.sql.statements import SqlStatements
-from adapters.sql.summaries import latest_below
+from adapters.sql.summaries import SqlSummaries, latest_below
 from adapters.sql.tables import attempts, memberships, messages, replies, rooms, users
 from chat_core.domain.ids import ReplyId, SummaryId
-from chat_core.domain.message import Message
+from chat_core.domain.message import Message, Said
 from chat_core.domain.reply import Attempt, Reply
 from chat_core.domain.room import RoomAI
 from chat_core.errors import Contention, NotAuthenticated
@@ -55,7 +53,7 @@ from chat_core.ports.storage import Accepted, Answered, Context, DuplicateMessag
 
 _ROOM = sa.bindparam("of_room", type_=sa.Uuid)
 _USER = sa.bindparam("of_user", type_=sa.Uuid)
-_MESSAGE_FIELDS = tuple(column.name for column in messages.columns)
+_NOW = sa.bindparam("now", type_=messages.c.created_at.type)
 
 # Of an account that was not ended.
 _IS_MEMBER = sa.exists(
@@ -80,15 +78,14 @@ _AS_BELIEVED = [
 _PLACE = TAKE_PLACE.where(*_AS_BELIEVED, _IS_MEMBER, sa.not_(_IS_USED))
 
 
-def _new(table: sa.Table, prefix: str, names: Sequence[str], **instead: Any) -> list[Any]:
-    """A row of bound values, and of those that are given ``instead``."""
-    bound = {name: sa.bindparam(f"{prefix}_{name}", type_=table.c[name].type) for name in names}
-    return [instead.get(name, bound[name]) for name in names]
+def _insert(table: sa.Table, values: Mapping[str, Any], where: sa.FromClause) -> Any:
+    """One row of these columns; the others are null."""
+    row = sa.select(*values.values()).select_from(where)
+    return sa.insert(table).from_select(list(values), row, include_defaults=False)
 
 
-def _insert(table: sa.Table, names: Sequence[str], values: Sequence[Any], where: sa.FromClause) -> Any:
-    row = sa.select(*values).select_from(where)
-    return sa.insert(table).from_select(list(names), row, include_defaults=False)
+def _bound(table: sa.Table, prefix: str, *names: str) -> dict[str, Any]:
+    return {name: sa.bindparam(f"{prefix}_{name}", type_=table.c[name].type) for name in names}
 
 
 def _or_undone(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[Any]:
@@ -108,16 +105,45 @@ def _accepting(*, reply: bool, attempt: bool) -> sa.Executable:
         .returning(rooms.c.last_seq.label("place"), before.c.last_seq.label("seen_seq"))
         .cte("placed")
     )
-    message = _new(messages, "new", _MESSAGE_FIELDS, seq=placed.c.place)
-    done = _insert(messages, _MESSAGE_FIELDS, message, placed).returning(messages.c.id).cte("added")
+    new = _bound(messages, "new", "id", "content", "fingerprint")
+    message = {
+        **new,
+        "seq": placed.c.place,
+        "m_id": sa.bindparam("key"),
+        "room_id": _ROOM,
+        "user_id": _USER,
+        "message_type": sa.literal_column("'user'"),
+        "status": sa.literal_column("'complete'"),
+        "created_at": _NOW,
+    }
+    done = _insert(messages, message, placed).returning(messages.c.id).cte("added")
+    its = _bound(
+        replies, "reply", "id", "deadline_at", "status", "epoch", "attempts", "provider", "model", "reserved_tokens"
+    )
     if reply:
-        values = [*_new(replies, "reply", REPLY_FIELDS), LEASED]
-        done = _insert(replies, [*REPLY_FIELDS, "lease_until"], values, done).returning(replies.c.id).cte("asked")
+        asked = {
+            **its,
+            "room_id": _ROOM,
+            "prompt_id": new["id"],
+            "asked_by": _USER,
+            "created_at": _NOW,
+            "try_number": sa.literal_column("1"),
+            "crashes": sa.literal_column("0"),
+            "wasted_tokens": sa.literal_column("0"),
+            "stop_requested": sa.false(),
+            "lease_until": LEASED,
+        }
+        done = _insert(replies, asked, done).returning(replies.c.id).cte("asked")
     if attempt:
-        values = _new(attempts, "attempt", ATTEMPT_FIELDS)
-        done = _insert(attempts, ATTEMPT_FIELDS, values, done).returning(attempts.c.number).cte("begun")
+        begun = {
+            "reply_id": its["id"],
+            "number": its["attempts"],
+            "started_at": _NOW,
+            **{name: its[name] for name in ("epoch", "provider", "model")},
+        }
+        done = _insert(attempts, begun, done).returning(attempts.c.number).cte("begun")
     said = (
-        sa.select(*MESSAGE_COLUMNS)
+        sa.select(*SAID_COLUMNS)
         .select_from(MESSAGES_NAMED)
         .where(messages.c.room_id == _ROOM, messages.c.status != "deleted")
         .order_by(messages.c.seq.desc())
@@ -154,9 +180,14 @@ def _answering() -> sa.Executable:
         .returning(attempts.c.number)
         .cte("closed")
     )
-    message = _new(messages, "said", _MESSAGE_FIELDS, seq=placed.c.last_seq)
-    added = _insert(messages, _MESSAGE_FIELDS, message, placed.join(ended, sa.true()))
-    said = added.returning(messages.c.seq).cte("said")
+    message = {
+        **_bound(messages, "said", "id", "m_id", "content", "fingerprint", "reply_to", "status"),
+        "seq": placed.c.last_seq,
+        "room_id": _ROOM,
+        "message_type": sa.literal_column("'ai'"),
+        "created_at": _NOW,
+    }
+    said = _insert(messages, message, placed.join(ended, sa.true())).returning(messages.c.seq).cte("said")
     return (
         sa.select(said.c.seq, _or_undone(said.c.seq.is_not(None)))
         .select_from(placed.outerjoin(said, sa.true()))
@@ -184,23 +215,33 @@ _Said = namedtuple("_Said", [column.name for column in MESSAGE_COLUMNS])  # type
 class SqlSteps:
     """Of one transaction."""
 
-    def __init__(
-        self, statements: SqlStatements, *, rooms: SqlRooms, messages: SqlMessages, replies: SqlReplies
-    ) -> None:
-        self._statements = statements
-        self._rooms, self._messages, self._replies = rooms, messages, replies
+    def __init__(self, statements: SqlStatements, summaries: SqlSummaries) -> None:
+        self._statements, self._summaries = statements, summaries
 
     async def accept(self, offer: Offer) -> Accepted | None:
         if self._statements.dialect != "postgresql":
             return await self._accept_in_one_trip(offer)
         message, asks = offer.message, offer.asks
-        parameters = _place_values(offer) | {"at_most": max(0, offer.context - 1)}
-        parameters |= {f"new_{name}": value for name, value in message_values(message, offer.fingerprint).items()}
+        parameters = _place_values(offer)
+        parameters |= {
+            "at_most": max(0, offer.context - 1),
+            "new_id": message.id,
+            "new_content": message.content,
+            "new_fingerprint": offer.fingerprint,
+        }
         if asks is not None:
-            parameters |= {f"reply_{name}": value for name, value in reply_values(asks.reply).items()}
-            parameters |= {"lease_ms": lease_ms(asks.lease)}
-            if asks.attempt is not None:
-                parameters |= {f"attempt_{name}": value for name, value in attempt_values(asks.attempt).items()}
+            reply = asks.reply
+            parameters |= {
+                "reply_id": reply.id,
+                "reply_deadline_at": reply.deadline_at,
+                "reply_status": reply.status.value,
+                "reply_epoch": reply.epoch,
+                "reply_attempts": reply.attempts,
+                "reply_provider": reply.provider,
+                "reply_model": reply.model,
+                "reply_reserved_tokens": reply.reserved_tokens,
+                "lease_ms": lease_ms(asks.lease),
+            }
         kind = (asks is not None, asks is not None and asks.attempt is not None)
         try:
             rows = await self._one(_ACCEPT[kind], parameters, alone=offer.alone)
@@ -215,14 +256,14 @@ class SqlSteps:
         message = replace(message, seq=rows[0].place)
         if not offer.context:
             return Accepted(message=message)
-        said = [*(message_of(row) for row in rows if row.id is not None), message]
+        said = [*(said_of(row) for row in rows if row.seq is not None), Said.of(message)]
         return Accepted(message=message, context=await self._context(said, rows[0].the_summary, offer))
 
     async def _one(self, statement: sa.Executable, parameters: dict[str, Any], *, alone: bool) -> Sequence[Row]:
         return await (self._statements.lasting if alone else self._statements.rows)(statement, parameters)
 
-    async def _context(self, said: Sequence[Message], summary_id: SummaryId | None, offer: Offer) -> Context:
-        summary = await self._messages.summaries.get(summary_id, alone=offer.alone) if summary_id else None
+    async def _context(self, said: Sequence[Said], summary_id: SummaryId | None, offer: Offer) -> Context:
+        summary = await self._summaries.get(summary_id, alone=offer.alone) if summary_id else None
         # Where all is lasting already, it may have become void since.
         return Context(messages=said, summary=summary if summary and summary.text else None)
 
@@ -251,7 +292,7 @@ class SqlSteps:
         message = replace(offer.message, seq=place)
         if not offer.context:
             return Accepted(message=message)
-        said = [message_of(row) for row in reversed(rows)]
+        said = [said_of(row) for row in reversed(rows)]
         return Accepted(message=message, context=await self._context(said, rows[0].summary_id, offer))
 
     async def answer(
@@ -260,10 +301,20 @@ class SqlSteps:
         if self._statements.dialect != "postgresql":
             return await self._answer_in_one_trip(message, fingerprint, reply, attempt, alone=alone)
         parameters = ending_values(reply) | _place_of(message)
-        parameters |= {f"said_{name}": value for name, value in message_values(message, fingerprint).items()}
-        # There is no request of number 0.
-        made = attempt_values(attempt) if attempt is not None else dict.fromkeys(ATTEMPT_FIELDS) | {"number": 0}
-        parameters |= {f"attempt_{name}": value for name, value in made.items()}
+        parameters |= {
+            "said_id": message.id,
+            "said_m_id": message.m_id,
+            "said_content": message.content,
+            "said_fingerprint": fingerprint,
+            "said_reply_to": message.reply_to,
+            "said_status": message.status.value,
+            # There is no request of number 0.
+            "attempt_number": attempt.number if attempt else 0,
+            "attempt_ended_at": attempt.ended_at if attempt else None,
+            "attempt_outcome": attempt.outcome if attempt else None,
+            "attempt_input_tokens": attempt.input_tokens if attempt else None,
+            "attempt_output_tokens": attempt.output_tokens if attempt else None,
+        }
         try:
             rows = await self._one(_ANSWER, parameters, alone=alone)
         except exc.DBAPIError as error:

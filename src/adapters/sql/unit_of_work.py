@@ -1,7 +1,6 @@
 """Transactions."""
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
 from adapters.sql.engine import Database
 from adapters.sql.messages import SqlMessages
@@ -21,39 +20,38 @@ from chat_core.ports.storage import Accepted, Answered, Offer, Transaction, Unit
 class SqlTransaction(Transaction):
     """One transaction on one connection."""
 
+    # A repository is made when it is asked for: most transactions need one or two.
+
     def __init__(self, statements: SqlStatements) -> None:
         self._statements = statements
-        self._users = SqlUsers(statements)
-        self._summaries = SqlSummaries(statements)
-        self._rooms = SqlRooms(statements, self._summaries)
-        self._replies = SqlReplies(statements)
-        self._messages = SqlMessages(statements, self._replies, self._summaries)
-        self._sessions = SqlSessions(statements)
-        self._steps = SqlSteps(statements, rooms=self._rooms, messages=self._messages, replies=self._replies)
 
     @property
     def users(self) -> SqlUsers:
-        return self._users
+        return SqlUsers(self._statements)
 
     @property
     def rooms(self) -> SqlRooms:
-        return self._rooms
+        return SqlRooms(self._statements, self.summaries)
 
     @property
     def messages(self) -> SqlMessages:
-        return self._messages
+        return SqlMessages(self._statements, self.replies, self.summaries)
 
     @property
     def replies(self) -> SqlReplies:
-        return self._replies
+        return SqlReplies(self._statements)
 
     @property
     def summaries(self) -> SqlSummaries:
-        return self._summaries
+        return SqlSummaries(self._statements)
 
     @property
     def sessions(self) -> SqlSessions:
-        return self._sessions
+        return SqlSessions(self._statements)
+
+    @property
+    def _steps(self) -> SqlSteps:
+        return SqlSteps(self._statements, self.summaries)
 
     async def accept(self, offer: Offer) -> Accepted | None:
         return await self._steps.accept(offer)
@@ -70,6 +68,18 @@ class SqlTransaction(Transaction):
         await self._statements.commit()
 
 
+class _Opened(AbstractAsyncContextManager[SqlTransaction]):
+    def __init__(self, database: Database, *, readonly: bool) -> None:
+        self._database, self._readonly = database, readonly
+
+    async def __aenter__(self) -> SqlTransaction:
+        self._statements = SqlStatements(await self._database.begin(readonly=self._readonly))
+        return SqlTransaction(self._statements)
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._statements.leave()
+
+
 class SqlUnitOfWork(UnitOfWork):
     """Opens transactions on a database."""
 
@@ -77,15 +87,7 @@ class SqlUnitOfWork(UnitOfWork):
         self._database = database
 
     def __call__(self) -> AbstractAsyncContextManager[SqlTransaction]:
-        return self._transaction(readonly=False)
+        return _Opened(self._database, readonly=False)
 
     def read(self) -> AbstractAsyncContextManager[SqlTransaction]:
-        return self._transaction(readonly=True)
-
-    @asynccontextmanager
-    async def _transaction(self, *, readonly: bool) -> AsyncIterator[SqlTransaction]:
-        statements = SqlStatements(await self._database.begin(readonly=readonly))
-        try:
-            yield SqlTransaction(statements)
-        finally:
-            await statements.leave()
+        return _Opened(self._database, readonly=True)

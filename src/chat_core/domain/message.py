@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from chat_core.domain.ids import MessageId, RoomId, UserId
 from chat_core.errors import Invalid
@@ -56,6 +57,20 @@ class Message:
     def deleted(self, at: datetime) -> "Message":
         """A tombstone in the same place."""
         return replace(self, content="", status=MessageStatus.DELETED, edited_at=at)
+
+
+class Said(NamedTuple):
+    """What a prompt needs of a message: dozens are read for each answer, so that the rest is left where it is."""
+
+    seq: int
+    kind: MessageKind
+    user_id: UserId | None
+    username: str
+    content: str
+
+    @classmethod
+    def of(cls, message: Message) -> "Said":
+        return cls(message.seq, message.kind, message.user_id, message.username, message.content)
 
 
 def is_unicode(text: str) -> bool:

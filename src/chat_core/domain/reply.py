@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from chat_core import errors
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, SummaryId, UserId
@@ -146,10 +147,6 @@ class Reply:
         crashes = self.crashes + (self.status is ReplyStatus.RUNNING)
         return replace(self, status=ReplyStatus.RUNNING, epoch=self.epoch + 1, crashes=crashes)
 
-    def asks(self, attempt: "Attempt") -> "Reply":
-        """With a request to a provider that is about to be made."""
-        return replace(self, attempts=attempt.number, provider=attempt.provider, model=attempt.model)
-
     def ended(
         self,
         status: ReplyStatus,
@@ -158,8 +155,9 @@ class Reply:
         error_code: str | None = None,
         finish_reason: str | None = None,
         message_id: MessageId | None = None,
+        **made: Any,
     ) -> "Reply":
-        """With its final status, which never changes again."""
+        """With its final status, which never changes again. ``made`` is what else its maker has to say of it."""
         return replace(
             self,
             status=status,
@@ -167,6 +165,7 @@ class Reply:
             error_code=error_code,
             finish_reason=finish_reason,
             message_id=message_id,
+            **made,
         )
 
 

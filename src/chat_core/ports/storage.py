@@ -9,7 +9,7 @@ from typing import Protocol
 from uuid import UUID
 
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, SummaryId, UserId
-from chat_core.domain.message import Message
+from chat_core.domain.message import Message, Said
 from chat_core.domain.reply import Attempt, Part, Place, Reply
 from chat_core.domain.room import Door, LogEntry, Membership, Room, RoomAI, RoomEvent
 from chat_core.domain.session import Session
@@ -31,9 +31,9 @@ class StoredSend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """Messages, oldest first, and the summary of what was said up to a place that may lie among them."""
+    """What was said, oldest first, and the summary of it up to a place that may lie among them."""
 
-    messages: Sequence[Message]
+    messages: Sequence[Said]
     summary: Summary | None = None
 
 
@@ -72,7 +72,8 @@ class Asks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """A message that may be stored in one step, with what it asks for. It has no place yet: its ``seq`` is 0.
+    """A new message of the ``sender``'s that may be stored in one step, with the new reply that it asks for. It has no
+    place yet: its ``seq`` is 0.
 
     ``ai`` is what its room's settings are believed to be, on which it depends what the message asks for. ``context``:
     of how many messages, this one included, the context is wanted; 0 for none. ``alone``: nothing else is done in the
@@ -413,9 +414,9 @@ class Summaries(Protocol):
     """Summaries of what was said in rooms, and the making of them. Leases run by the storage's clock."""
 
     @abstractmethod
-    async def ask(self, summary: Summary) -> None:
+    async def ask(self, summary: Summary, *, alone: bool = False) -> None:
         """Store one that is to be made. Changes nothing where one of its room is to be made already, or one that is
-        ready reaches as far."""
+        ready reaches as far. ``alone``: nothing else is done in the transaction, so that it may end with this."""
 
     @abstractmethod
     async def get(self, summary_id: SummaryId) -> Summary | None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from chat_core.domain.message import DELETED_NAME
+from chat_core.domain.message import DELETED_NAME, Said
 from chat_core.domain.reply import ReplyStatus
 from chat_core.domain.room import Role, Standing
 from chat_core.domain.user import User
@@ -83,7 +83,8 @@ class DepartureClauses(Contract):
                 await tx.messages.page(room.id, 10, after=0),
             ):
                 assert page.messages == [nobodys, other, ai]
-            assert (await tx.messages.context(room.id, 3, 10)).messages == [nobodys, other, ai]
+            context = await tx.messages.context(room.id, 3, 10)
+            assert context.messages == [Said.of(message) for message in (nobodys, other, ai)]
 
     async def test_the_m_ids_of_others_are_safe(self, uow: UnitOfWork) -> None:
         """Each goes on standing for the same message."""

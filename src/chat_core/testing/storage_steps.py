@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, uuid7
-from chat_core.domain.message import Message, MessageKind, fingerprint
+from chat_core.domain.message import Message, MessageKind, Said, fingerprint
 from chat_core.domain.reply import Attempt, Reply, ReplyStatus
 from chat_core.domain.room import AIMode, EventKind, LogEntry, Room, RoomAI, Standing, WhenBusy
 from chat_core.domain.summary import Summary
@@ -43,7 +43,8 @@ def _an_offer(room: Room, user: User, content: str = "hello", **changes: object)
 def _with_reply(offer: Offer) -> Offer:
     reply = a_reply(offer.message).claimed()
     attempt = _attempt(reply)
-    return replace(offer, asks=Asks(reply=reply.asks(attempt), lease=60.0, attempt=attempt))
+    reply = replace(reply, attempts=1, provider=attempt.provider, model=attempt.model)
+    return replace(offer, asks=Asks(reply=reply, lease=60.0, attempt=attempt))
 
 
 async def _accepted(uow: UnitOfWork, offer: Offer) -> Accepted:
@@ -154,7 +155,7 @@ class StepClauses(Contract):
         assert accepted.context.summary is not None
         only = await _accepted(uow, replace(_an_offer(room, user), context=1))
         assert only.context is not None
-        assert only.context.messages == [only.message]
+        assert only.context.messages == [Said.of(only.message)]
         assert (await _accepted(uow, _an_offer(room, user))).context is None
 
     @pytest.mark.parametrize("why", ["used", "stranger", "removed", "left", "ended", "settings", "busy", "no room"])

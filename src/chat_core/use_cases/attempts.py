@@ -2,20 +2,23 @@
 
 from datetime import datetime
 
-from chat_core.domain.reply import Attempt, Reply
+from chat_core.domain.ids import ReplyId
+from chat_core.domain.reply import Attempt
 from chat_core.ports.language_model import Conversation, ForeseeableModel, LanguageModel
 
 
-def first_attempt(model: LanguageModel, reply: Reply, conversation: Conversation, at: datetime) -> Attempt | None:
+def first_attempt(
+    model: LanguageModel, reply_id: ReplyId, epoch: int, conversation: Conversation, at: datetime
+) -> Attempt | None:
     """The request that the making of this reply begins with, where it can be foreseen: then it is stored in the same
     transaction as the claim, instead of in one of its own."""
     foreseen = model.foresee(conversation) if isinstance(model, ForeseeableModel) else None
     if foreseen is None:
         return None
     return Attempt(
-        reply_id=reply.id,
+        reply_id=reply_id,
         number=1,
-        epoch=reply.epoch,
+        epoch=epoch,
         provider=foreseen.provider,
         model=foreseen.model,
         started_at=at,

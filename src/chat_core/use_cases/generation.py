@@ -31,6 +31,7 @@ from chat_core.use_cases.drafts import ANSWER_MAX, AnswerTooLong, Draft, Verdict
 from chat_core.use_cases.parts import ShowParts
 from chat_core.use_cases.prompts import Prompts
 from chat_core.use_cases.replies import Ends
+from chat_core.use_cases.summaries import AskedSummaries
 from chat_core.use_cases.transactions import again_on_contention
 from chat_core.use_cases.turns import Turns
 
@@ -71,6 +72,7 @@ class GenerateReply:
     timeout: float = 300.0
     prompts: Prompts = field(default_factory=Prompts)
     ends: Ends = field(default_factory=Ends)
+    asked: AskedSummaries = field(default_factory=AskedSummaries)
     now: Callable[[], datetime] = utc_now
 
     async def __call__(self, reply_id: ReplyId) -> None:
@@ -137,7 +139,7 @@ class GenerateReply:
         models = [f"{attempt.provider}:{attempt.model}" for attempt in earlier]
         asked = await self.prompts.read(tx, prompt, room.ai, seconds_left, models)
         wasted = sum((attempt.input_tokens or 0) + (attempt.output_tokens or 0) for attempt in earlier)
-        begun = None if earlier else first_attempt(self.model, reply, asked.conversation, at)
+        begun = None if earlier else first_attempt(self.model, reply.id, reply.epoch, asked.conversation, at)
         if begun is not None:
             await tx.replies.begin_attempt(begun)
         return Job(reply=reply, prompt=asked, made=len(earlier), wasted=wasted, begun=begun)
@@ -312,14 +314,12 @@ class GenerateReply:
     async def _store(self, job: Job, draft: Draft, verdict: Verdict) -> None:
         reply, at = job.reply, self.now()
         message_id = MessageId(uuid7()) if verdict.text is not None else None
-        ended = replace(
-            reply.ended(
-                verdict.status,
-                at,
-                error_code=verdict.error_code,
-                finish_reason=verdict.reason,
-                message_id=message_id,
-            ),
+        ended = reply.ended(
+            verdict.status,
+            at,
+            error_code=verdict.error_code,
+            finish_reason=verdict.reason,
+            message_id=message_id,
             attempts=draft.number,
             provider=draft.attempt.provider if draft.attempt else None,
             model=draft.attempt.model if draft.attempt else None,
@@ -346,16 +346,16 @@ class GenerateReply:
         self.ends.tell(Answered(reply=ended, message=stored))
         if place is not None:
             await self.room_feed.tell(LogGrew(room_id=reply.room_id, seq=place))
-            if job.prompt.fold:
+            if job.prompt.fold and self.asked.first(reply.room_id, job.prompt.sources.summary_id):
                 await self._ask_for_summary(_summary(reply.room_id, job.prompt.fold, at))
 
     async def _ask_for_summary(self, summary: Summary) -> None:
         try:
             async with self.uow() as tx:
-                await tx.summaries.ask(summary)
+                await tx.summaries.ask(summary, alone=True)
                 await tx.commit()
         except Unavailable:
-            # The next answer asks as well.
+            # A later answer asks as well.
             log.info("a summary could not be asked for", extra={"room_id": str(summary.room_id)})
 
 

@@ -31,6 +31,8 @@ class Limits:
 
     async def requested(self, whom: UserId | str) -> None:
         """Anything at all was asked, by a person or from an address."""
+        if self.buckets is None:
+            return
         await self._charge((self.request, str(whom)))
 
     async def signing_up(self, peer: str) -> None:

@@ -2,9 +2,9 @@
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from chat_core.domain.message import Message, MessageKind
+from chat_core.domain.message import Message, MessageKind, Said
 from chat_core.domain.reply import Sources
 from chat_core.domain.room import RoomAI
 from chat_core.domain.summary import Summary
@@ -63,14 +63,18 @@ class Prompts:
         after = summary.up_to if summary else 0
         tail = [message for message in context.messages if message.seq > after]
         whole = conversation(tail, ai, summary=summary, seconds_left=seconds_left, attempts=attempts)
-        costs, left = shares(whole, len(tail), total, scale)
+        sizes, rest = sizes_of(whole, len(tail))
+        costs, left = [scale * size for size in sizes], total - scale * rest
         fits = first_that_fits(costs, left)
         # A conversation begins with a person: an answer whose question is left out is left out too.
         first = fits if summary else next(at for at in range(fits, len(tail)) if tail[at].kind is MessageKind.USER)
-        asked = whole
-        if first:
+        asked, tokens = whole, rest + sum(sizes[first:])
+        if first and not (summary or _several(tail)):
+            # Nothing in a turn depends on what else there is.
+            asked = replace(whole, turns=whole.turns[first:])
+        elif first:
             asked = conversation(tail[first:], ai, summary=summary, seconds_left=seconds_left, attempts=attempts)
-        tokens = tokens_of(asked)
+            tokens = tokens_of(asked)
         return Prompt(
             conversation=asked,
             sources=Sources(
@@ -83,7 +87,7 @@ class Prompts:
             fold=self._fold(tail, costs, fits, left) if self.budget.summaries else 0,
         )
 
-    def _fold(self, tail: Sequence[Message], costs: Sequence[float], first: int, left: float) -> int:
+    def _fold(self, tail: Sequence[Said], costs: Sequence[float], first: int, left: float) -> int:
         """Where the tail nearly fills its place, the seq up to which it can go into a summary: what stays fills half,
         so that a summary is made once for many messages."""
         if first == 0 and len(tail) < self.budget.messages and sum(costs) < 0.8 * left:
@@ -92,13 +96,14 @@ class Prompts:
         return tail[keep - 1].seq if keep > 0 else 0
 
 
-def shares(whole: Conversation, count: int, total: float, scale: float) -> tuple[Sequence[float], float]:
-    """What each of the last ``count`` turns takes, of ``total`` tokens, and what the rest of ``whole`` leaves to them.
+def sizes_of(whole: Conversation, count: int) -> tuple[Sequence[int], int]:
+    """The tokens of each of the last ``count`` turns, and of the rest of ``whole``.
 
     Counted as they are sent: what names authors, and what explains a summary, takes its place too.
     """
-    costs = [scale * tokens_of_turn(turn) for turn in whole.turns[len(whole.turns) - count :]]
-    return costs, total - (scale * tokens_of(whole) - sum(costs))
+    sizes = [tokens_of_turn(turn) for turn in whole.turns]
+    others = len(sizes) - count
+    return sizes[others:], sum(sizes[:others]) + tokens_in(whole.system or "")
 
 
 def first_that_fits(costs: Sequence[float], left: float) -> int:
@@ -112,7 +117,7 @@ def first_that_fits(costs: Sequence[float], left: float) -> int:
 
 
 def conversation(
-    messages: Sequence[Message],
+    messages: Sequence[Said],
     ai: RoomAI,
     *,
     summary: Summary | None = None,
@@ -125,7 +130,7 @@ def conversation(
     That part begins with a random mark, made anew each time and after ``messages`` were read: nobody who wrote or
     edited one could know it, so no text can pass for such a part, even to a model that sees the parts run together.
     """
-    several = len({message.user_id for message in messages if message.kind is MessageKind.USER}) > 1
+    several = _several(messages)
     mark = secrets.token_hex(6) if several or summary else None
     turns = [_turn(message, mark if several else None) for message in messages]
     if summary:
@@ -141,7 +146,11 @@ def conversation(
     )
 
 
-def _turn(message: Message, mark: str | None) -> Turn:
+def _several(messages: Sequence[Said]) -> bool:
+    return len({message.user_id for message in messages if message.kind is MessageKind.USER}) > 1
+
+
+def _turn(message: Said, mark: str | None) -> Turn:
     if message.kind is MessageKind.AI:
         return Turn(role=TurnRole.MODEL, parts=(message.content,))
     if mark is None:

@@ -231,23 +231,24 @@ class SendMessage:
         be foreseen."""
         if ai.mode is AIMode.OFF or (ai.mode is AIMode.MENTION and not mentions_ai(message.content)):
             return None
-        at = message.created_at
+        at, reply_id, attempt = message.created_at, ReplyId(uuid7()), None
+        if claims:
+            attempt = first_attempt(self.model, reply_id, 1, Conversation(turns=(), model=ai.model), at)
         reply = Reply(
-            id=ReplyId(uuid7()),
+            id=reply_id,
             room_id=message.room_id,
             prompt_id=message.id,
             asked_by=message.user_id,
             created_at=at,
             deadline_at=at + timedelta(seconds=self.deadline),
             reserved_tokens=reserved_for(message.content, ai),
+            status=ReplyStatus.RUNNING if claims else ReplyStatus.QUEUED,
+            epoch=1 if claims else 0,
+            attempts=1 if attempt else 0,
+            provider=attempt.provider if attempt else None,
+            model=attempt.model if attempt else None,
         )
-        if not claims:
-            return Asks(reply=reply)
-        reply = reply.claimed()
-        attempt = first_attempt(self.model, reply, Conversation(turns=(), model=ai.model), at)
-        if attempt is None:
-            return Asks(reply=reply, lease=self.lease)
-        return Asks(reply=reply.asks(attempt), lease=self.lease, attempt=attempt)
+        return Asks(reply=reply, lease=self.lease if claims else 0.0, attempt=attempt)
 
     @again_on_contention
     async def _replay(self, actor: Actor, room_id: RoomId, content: str, m_id: str) -> Sent | None:

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
-from chat_core.domain.ids import SummaryId
-from chat_core.domain.message import Message
+from chat_core.domain.ids import RoomId, SummaryId
+from chat_core.domain.message import Said
 from chat_core.domain.room import Room
 from chat_core.domain.summary import Summary
 from chat_core.errors import ModelError, Unavailable
@@ -26,7 +27,7 @@ from chat_core.ports.language_model import (
     Usage,
 )
 from chat_core.ports.storage import Context, UnitOfWork
-from chat_core.use_cases.prompts import Prompts, conversation, first_that_fits, shares
+from chat_core.use_cases.prompts import Prompts, conversation, first_that_fits, sizes_of
 from chat_core.use_cases.tokens import tokens_of_turn
 from chat_core.use_cases.transactions import again_on_contention
 
@@ -45,6 +46,29 @@ SYSTEM = (
     "and nothing that you do. Write the notes alone."
 )
 ASKS = "Write the notes of all that was said up to here, with what is still of use in the summary before it."
+
+
+class AskedSummaries:
+    """Rooms whose next summary was asked for within the last ``seconds``: it is on its way, and asking again, as every
+    answer in a long room would, changes nothing."""
+
+    def __init__(self, seconds: float = 5.0, most: int = 10_000, monotonic: Callable[[], float] = time.monotonic):
+        self._seconds, self._most, self._monotonic = seconds, most, monotonic
+        self._asked: dict[RoomId, tuple[SummaryId | None, float]] = {}
+
+    def first(self, room_id: RoomId, after: SummaryId | None) -> bool:
+        """Whether it is to be asked for; ``after`` is the summary that there is."""
+        now, asked = self._monotonic(), self._asked.get(room_id)
+        if asked is not None and asked[0] == after and now < asked[1]:
+            return False
+        if len(self._asked) >= self._most:
+            self._asked.clear()
+        self._asked[room_id] = (after, now + self._seconds)
+        return True
+
+    def made(self, room_id: RoomId) -> None:
+        """It is there, or will not be: the next one may be asked for at once."""
+        self._asked.pop(room_id, None)
 
 
 class _Lost(Exception):
@@ -82,6 +106,7 @@ class MakeSummaries:
     uow: UnitOfWork
     model: LanguageModel
     prompts: Prompts
+    asked: AskedSummaries = field(default_factory=AskedSummaries)
     lease: float = 90.0
     patience: float = 30.0
     limit: int = 4
@@ -146,10 +171,11 @@ class MakeSummaries:
         asks = Turn(role=TurnRole.USER, parts=(ASKS,))
         total = min(budget.tokens, budget.room_for(ai) or budget.tokens) - scale * tokens_of_turn(asks)
 
-        def about(messages: Sequence[Message]) -> Conversation:
+        def about(messages: Sequence[Said]) -> Conversation:
             return conversation(messages, ai, summary=before, seconds_left=self.lease * 0.8)
 
-        costs, left = shares(about(messages), len(messages), total, scale)
+        sizes, rest = sizes_of(about(messages), len(messages))
+        costs, left = [scale * size for size in sizes], total - scale * rest
         asked = about(messages[first_that_fits(costs, left) :] if messages else ())
         return replace(asked, turns=(*asked.turns, asks))
 
@@ -190,6 +216,7 @@ class MakeSummaries:
         async with self.uow() as tx:
             finished = await tx.summaries.finish(summary)
             await tx.commit()
+        self.asked.made(summary.room_id)
         return finished
 
     @again_on_contention

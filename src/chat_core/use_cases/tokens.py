@@ -15,11 +15,13 @@ def tokens_in(text: str) -> int:
     English has about four bytes to a token with the tokenizers of today, so this is on the safe side; Chinese and
     Japanese have about three, that is one character.
     """
-    return -(-len(text.encode("utf-8", "surrogatepass")) // 3)
+    return -(-(len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))) // 3)
 
 
 def tokens_of_turn(turn: Turn) -> int:
     """The estimate for a turn, with what names its author."""
+    if len(turn.parts) == 1:
+        return TURN_TOKENS + tokens_in(turn.parts[0])
     return TURN_TOKENS + sum(map(tokens_in, turn.parts))
 
 

@@ -1,8 +1,8 @@
 """Taking turns within this process, at a room or at a message's key."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import Hashable
+from contextlib import AbstractAsyncContextManager
 
 from chat_core.errors import Contention, ServerFull, StorageUnavailable, Unavailable
 
@@ -27,34 +27,47 @@ class Turns:
         self._patience = patience
         self._lines: dict[Hashable, _Line] = {}
 
-    @asynccontextmanager
-    async def __call__(self, key: Hashable) -> AsyncGenerator[bool]:
+    def __call__(self, key: Hashable) -> AbstractAsyncContextManager[bool]:
         """Tells whether somebody with this key was there before. Raises ``StorageUnavailable`` or ``ServerFull``."""
-        line = self._lines.setdefault(key, _Line())
-        waits = line.people > 0
+        return _Turn(self._lines, key, self._patience)
+
+
+class _Turn(AbstractAsyncContextManager[bool]):
+    def __init__(self, lines: dict[Hashable, _Line], key: Hashable, patience: float) -> None:
+        self._lines, self._key, self._patience = lines, key, patience
+
+    async def __aenter__(self) -> bool:
+        self._line = line = self._lines.setdefault(self._key, _Line())
+        waits, failures = line.people > 0, line.failures
         line.people += 1
-        failures = line.failures
         try:
             await self._wait(line)
-            try:
-                if line.failures != failures:
-                    raise StorageUnavailable
-                yield waits
-            except (Contention, ServerFull):
-                raise
-            except Unavailable:
-                line.failures += 1
-                raise
-            finally:
-                line.lock.release()
-        finally:
-            line.people -= 1
-            if line.people == 0:
-                del self._lines[key]
+        except BaseException:
+            self._leave(line)
+            raise
+        if line.failures != failures:
+            line.lock.release()
+            self._leave(line)
+            raise StorageUnavailable
+        return waits
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, Unavailable) and not isinstance(error, (Contention, ServerFull)):
+            self._line.failures += 1
+        self._line.lock.release()
+        self._leave(self._line)
 
     async def _wait(self, line: _Line) -> None:
+        if not line.lock.locked():
+            await line.lock.acquire()
+            return
         try:
             async with asyncio.timeout(self._patience):
                 await line.lock.acquire()
         except TimeoutError:
             raise ServerFull("Too much is being written here at once.") from None
+
+    def _leave(self, line: _Line) -> None:
+        line.people -= 1
+        if line.people == 0:
+            del self._lines[self._key]
