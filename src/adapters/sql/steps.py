@@ -150,17 +150,17 @@ def _accepting(*, reply: bool, attempt: bool) -> sa.Executable:
         .limit(sa.bindparam("at_most", type_=sa.Integer))
         .subquery("said")
     )
-    return (
+    # Once, and not for each row of what was said.
+    head = (
         sa.select(
             placed.c.place,
             _or_undone(placed.c.place == placed.c.seen_seq + 1),
             latest_below(_ROOM, placed.c.place).label("the_summary"),
-            *said.c,
         )
-        .select_from(placed.outerjoin(said, sa.true()))
-        .order_by(said.c.seq)
-        .add_cte(done)
+        .cte("head")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
     )
+    return sa.select(head, *said.c).select_from(head.outerjoin(said, sa.true())).order_by(said.c.seq).add_cte(done)
 
 
 def _answering() -> sa.Executable:

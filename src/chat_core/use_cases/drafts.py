@@ -1,6 +1,7 @@
 """An answer that is being written, and what its end makes of it."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -36,6 +37,8 @@ class Draft:
     heard: bool = False
     #: Set when there is something to cut.
     fresh: asyncio.Event = field(default_factory=asyncio.Event)
+    #: Called when that is so for the first time.
+    on_fresh: Callable[[], None] | None = None
     _uncut: list[str] = field(default_factory=list[str])
     _base: int = 0
     _given: int = 0
@@ -50,9 +53,14 @@ class Draft:
         if clean:
             self._uncut.append(clean)
             self._length += len(clean)
-            self.fresh.set()
+            self._freshen()
         if self._length > ANSWER_MAX:
             raise AnswerTooLong
+
+    def _freshen(self) -> None:
+        self.fresh.set()
+        if self.on_fresh is not None:
+            self.on_fresh()
 
     @property
     def text(self) -> str:
@@ -86,7 +94,7 @@ class Draft:
         if len(self.parts) > self._base:
             self.parts.append(Part(self.epoch, len(self.parts) + 1, None))
             self._base = len(self.parts)
-            self.fresh.set()
+            self._freshen()
 
     def end_attempt(self, outcome: str, at: datetime, usage: Usage | None) -> None:
         """Note how the request ended, where that is not known yet.

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
@@ -28,7 +28,7 @@ from chat_core.ports.language_model import (
 from chat_core.ports.storage import Answered, Transaction, UnitOfWork
 from chat_core.use_cases.attempts import first_attempt
 from chat_core.use_cases.drafts import ANSWER_MAX, AnswerTooLong, Draft, Verdict, verdict_of, verdict_of_stop
-from chat_core.use_cases.parts import ShowParts
+from chat_core.use_cases.parts import Showing, ShowParts
 from chat_core.use_cases.prompts import Prompts
 from chat_core.use_cases.replies import Ends
 from chat_core.use_cases.summaries import AskedSummaries
@@ -42,9 +42,8 @@ _RELEASE_SECONDS = 3.0
 
 
 class _Makes(Enum):
-    """How it stands with one maker's work."""
+    """Why one maker leaves its work."""
 
-    DONE = "done"
     STOPPED = "stopped"
     LOST = "lost"
 
@@ -89,18 +88,17 @@ class GenerateReply:
             draft.number, draft.attempt = job.begun.number, job.begun
         # Before the first request: from now on what an earlier maker still has to show is not taken.
         await self.feed.begin(reply_id, job.reply.epoch)
-        making = asyncio.create_task(self._stream(job, draft))
-        showing = asyncio.create_task(self.show(reply_id, draft))
+        showing = Showing(self.show, reply_id, draft)
         try:
             async with self.feed.watch(reply_id) as watch:
-                state = await self._guard(job.reply, making, watch)
-            await _put_away(making, showing)
-            if state is _Makes.LOST:
+                made = await self._make(job, draft, watch)
+            await showing.stop()
+            if made is _Makes.LOST:
                 await self._abandon(draft)
             else:
-                await self._end(job, draft, making, state)
+                await self._end(job, draft, made)
         except asyncio.CancelledError:
-            await _put_away(making, showing)
+            await showing.stop()
             await self._release(job.reply, draft)
             raise
         finally:
@@ -145,6 +143,24 @@ class GenerateReply:
         return Job(reply=reply, prompt=asked, made=len(earlier), wasted=wasted, begun=begun)
 
     # --- the model ---
+
+    async def _make(self, job: Job, draft: Draft, watch: Watch) -> "End | Exception | _Makes":
+        """Read the model, and keep the lease meanwhile: what came of it, or why it was left before its end."""
+        cut = asyncio.timeout(None)
+        guarding = None
+        try:
+            async with cut:
+                guarding = asyncio.create_task(self._guard(job.reply, watch, cut))
+                try:
+                    return await self._stream(job, draft)
+                except Exception as error:  # noqa: BLE001 - it is what came of it
+                    return error
+                finally:
+                    guarding.cancel()
+        except TimeoutError:
+            if guarding is None or not cut.expired():
+                raise
+            return guarding.result()
 
     async def _stream(self, job: Job, draft: Draft) -> End:
         """Read the model to its end. What bounds it is here, whatever the model itself promises."""
@@ -208,29 +224,32 @@ class GenerateReply:
 
     # --- the lease ---
 
-    async def _guard(self, reply: Reply, making: "asyncio.Task[End]", watch: Watch) -> _Makes:
-        """Keep the lease while the answer is made; returns when it is made, stopped, or no longer ours."""
-        while not making.done():
-            news = asyncio.create_task(watch.wait(self.lease / 3))
-            try:
-                await asyncio.wait({making, news}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                news.cancel()
-            if not making.done() and (state := await self._renew(reply)) is not _Makes.DONE:
-                return state
-        return _Makes.DONE
+    async def _guard(self, reply: Reply, watch: Watch, cut: asyncio.Timeout) -> _Makes:
+        """Keep the lease until this is cancelled; ``cut`` the making short where it was stopped, or is not ours."""
+        try:
+            while True:
+                await watch.wait(self.lease / 3)
+                # To its end, also when the answer is there meanwhile: a statement that is cut off costs its connection.
+                state = await asyncio.shield(self._renew(reply))
+                if state is not None:
+                    return state
+        finally:
+            # Whatever ends this: nobody makes what nobody guards.
+            with suppress(RuntimeError):  # the making has ended by itself
+                cut.reschedule(0)
 
-    async def _renew(self, reply: Reply) -> _Makes:
+    async def _renew(self, reply: Reply) -> _Makes | None:
+        """``None``: it is still ours to make."""
         try:
             async with self.uow() as tx:
                 renewed = await tx.replies.extend(reply.id, reply.epoch, self.lease)
                 await tx.commit()
         except Unavailable:
             # Whether the lease still holds is not known. The end is fenced by the epoch, so going on is safe.
-            return _Makes.DONE
+            return None
         if renewed is None:
             return _Makes.LOST
-        return _Makes.STOPPED if renewed.stop_requested else _Makes.DONE
+        return _Makes.STOPPED if renewed.stop_requested else None
 
     @again_on_contention
     async def _abandon(self, draft: Draft) -> None:
@@ -256,35 +275,33 @@ class GenerateReply:
 
     # --- the end ---
 
-    async def _end(self, job: Job, draft: Draft, making: "asyncio.Task[End]", state: _Makes) -> None:
-        reply = job.reply
-        if state is _Makes.STOPPED:
-            draft.end_attempt("stopped", self.now(), None)
-            verdict = verdict_of_stop(draft.text)
-        else:
-            try:
-                end = making.result()
-            except _NotOurs:
-                return
-            except (ModelError, AnswerTooLong) as error:
-                verdict = self._failure(reply, draft, error)
-            except Exception:
-                # Whatever it is, the person who asked is told that there will be no answer.
-                log.exception("a reply failed for a reason of our own", extra={"reply_id": str(reply.id)})
-                draft.end_attempt("internal-error", self.now(), None)
-                verdict = Verdict(status=ReplyStatus.FAILED, error_code="internal-error")
-            else:
-                draft.end_attempt(end.reason, self.now(), end.usage)
-                if end.usage is not None and draft.number == 1:
-                    asked = job.prompt.conversation.model
-                    self.prompts.scale.learn(asked, job.prompt.tokens, end.usage.input_tokens)
-                verdict = verdict_of(end, draft.text)
+    async def _end(self, job: Job, draft: Draft, made: End | Exception | _Makes) -> None:
+        if isinstance(made, _NotOurs):
+            return
+        verdict, reply = self._verdict(job, draft, made), job.reply
         if verdict.text is None:
             draft.unsay()
         # Beside the writing, which does not depend on it; after it everything is to be had from the storage.
         showing = asyncio.create_task(self.show.now(reply.id, draft))
         await self._patiently(reply, lambda: self._in_turn(job, draft, verdict))
         await showing
+
+    def _verdict(self, job: Job, draft: Draft, made: End | Exception | _Makes) -> Verdict:
+        if isinstance(made, End):
+            draft.end_attempt(made.reason, self.now(), made.usage)
+            if made.usage is not None and draft.number == 1:
+                asked = job.prompt.conversation.model
+                self.prompts.scale.learn(asked, job.prompt.tokens, made.usage.input_tokens)
+            return verdict_of(made, draft.text)
+        if isinstance(made, _Makes):
+            draft.end_attempt("stopped", self.now(), None)
+            return verdict_of_stop(draft.text)
+        if isinstance(made, (ModelError, AnswerTooLong)):
+            return self._failure(job.reply, draft, made)
+        # Whatever it is, the person who asked is told that there will be no answer.
+        log.error("a reply failed for a reason of our own", exc_info=made, extra={"reply_id": str(job.reply.id)})
+        draft.end_attempt("internal-error", self.now(), None)
+        return Verdict(status=ReplyStatus.FAILED, error_code="internal-error")
 
     def _failure(self, reply: Reply, draft: Draft, error: Exception) -> Verdict:
         code = error.code if isinstance(error, ModelError) else "answer-too-long"
@@ -379,10 +396,3 @@ def _answer(job: Job, verdict: Verdict, message_id: MessageId, at: datetime) -> 
 
 def _summary(room_id: RoomId, up_to: int, at: datetime) -> Summary:
     return Summary(id=SummaryId(uuid7()), room_id=room_id, up_to=up_to, created_at=at)
-
-
-async def _put_away(making: "asyncio.Task[End]", showing: "asyncio.Task[None]") -> None:
-    """Cancel the tasks where they still run, and wait until the model call is closed."""
-    making.cancel()
-    showing.cancel()
-    await asyncio.wait({making, showing})

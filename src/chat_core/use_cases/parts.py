@@ -102,3 +102,29 @@ class ShowParts:
             self.uncarried.drop(reply_id)
         else:
             self.uncarried.add(reply_id, draft.parts)
+
+
+class Showing:
+    """Shows a draft from its first text on, until it is stopped. Most answers that come whole are never shown by it."""
+
+    def __init__(self, show: ShowParts, reply_id: ReplyId, draft: Draft) -> None:
+        self._show, self._reply_id, self._draft = show, reply_id, draft
+        self._start: asyncio.Handle | None = None
+        self._task: asyncio.Task[None] | None = None
+        draft.on_fresh = self._begin
+
+    def _begin(self) -> None:
+        # In the next turn of the event loop, not in this one, in which the end may come too.
+        self._draft.on_fresh = None
+        self._start = asyncio.get_running_loop().call_soon(self._go)
+
+    def _go(self) -> None:
+        self._task = asyncio.create_task(self._show(self._reply_id, self._draft))
+
+    async def stop(self) -> None:
+        self._draft.on_fresh = None
+        if self._start is not None:
+            self._start.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
