@@ -5,7 +5,7 @@ import logging
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from adapters.llm.budget import RetryBudget
@@ -19,6 +19,7 @@ from chat_core.ports.language_model import (
     LanguageModel,
     ReplyPart,
 )
+from chat_core.values import value
 
 REQUESTS_MAX = 3
 BACKOFF_SECONDS = 0.5
@@ -28,7 +29,7 @@ TOTAL_SECONDS = 300.0
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Record:
     """How a model's requests went of late: what readiness goes by, without asking the provider anything."""
 

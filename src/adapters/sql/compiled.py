@@ -6,12 +6,13 @@ statement is written with SQLAlchemy, and run without it.
 
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.compiler import SQLCompiler
+
+from chat_core.values import value
 
 #: Its columns by name. A row is spelled out once, in the function that makes an entity of it.
 Row = Any
@@ -19,7 +20,7 @@ _Processor = Callable[[Any], Any]
 _Processors = Mapping[str, _Processor]
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Ready:
     """What a driver takes: the text, and the parameters in their order."""
 

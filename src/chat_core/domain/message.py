@@ -2,13 +2,14 @@
 
 import hashlib
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
 from chat_core.domain.ids import MessageId, RoomId, UserId
 from chat_core.errors import Invalid
+from chat_core.values import value
 
 CONTENT_MAX = 32_000
 M_ID_PATTERN = r"^[A-Za-z0-9_:.-]{1,128}$"
@@ -33,7 +34,7 @@ class MessageStatus(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Message:
     """One message. ``seq`` is its place in the room's log: the only order, and the only cursor."""
 

@@ -1,12 +1,13 @@
 """The life of an answer: ``queued -> running -> complete | incomplete | failed | blocked | cancelled``."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from chat_core import errors
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, SummaryId, UserId
+from chat_core.values import value
 
 #: Attempts at one provider, over the whole life of a reply, retries and crashes taken together.
 ATTEMPTS_MAX = 3
@@ -52,7 +53,7 @@ def error_title(code: str) -> str:
     return errors.ModelError.title
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@value(order=True)
 class Place:
     """A place in the stream of a reply: an epoch, and how many of its parts came before or at it."""
 
@@ -60,7 +61,7 @@ class Place:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Part:
     """A piece of an answer in the making: text to append, or ``None``: forget the text so far.
 
@@ -76,7 +77,7 @@ class Part:
         return Place(self.epoch, self.offset)
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Cuts:
     """How a stored answer was cut into parts in its last epoch, so that it can be streamed again just as it was.
 
@@ -93,7 +94,7 @@ class Cuts:
         return self.base + len(self.lengths)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Sources:
     """What an answer was made from: the places of the messages in its prompt, in order, the summary of what was said
     before them, and the ``provider:model`` that was asked for (``None``: a model without a name)."""
@@ -103,7 +104,7 @@ class Sources:
     model: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Reply:
     """One try at answering one prompt.
 
@@ -169,7 +170,7 @@ class Reply:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Attempt:
     """One request to a provider, stored before it is made: the bill."""
 

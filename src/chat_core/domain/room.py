@@ -1,6 +1,6 @@
 """Rooms, who belongs to them, and the one place that decides who may do what in them."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -8,6 +8,7 @@ from uuid import UUID
 from chat_core.domain.ids import MessageId, RoomId, UserId
 from chat_core.domain.message import Message, is_unicode
 from chat_core.errors import Fault, Forbidden, Invalid, NotFound
+from chat_core.values import value
 
 NAME_MAX = 100
 DESCRIPTION_MAX = 2000
@@ -51,7 +52,7 @@ class Standing(StrEnum):
     REMOVED = "removed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class RoomAI:
     """How the room's AI behaves. ``None`` leaves a choice to the service or the provider."""
 
@@ -63,7 +64,7 @@ class RoomAI:
     busy: WhenBusy = WhenBusy.QUEUE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Room:
     """A room. ``last_seq`` is the newest place taken in its log; ``message_count`` counts what was said in it."""
 
@@ -103,7 +104,7 @@ class Room:
         return self
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Membership:
     """How one person stands to one room. ``username`` comes from the account and is read, never written."""
 
@@ -122,7 +123,7 @@ class Membership:
         return replace(self, standing=standing)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Door:
     """One room as one person finds it: the one place where access is decided.
 
@@ -191,7 +192,7 @@ _MOVES_DOORS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class LogEntry:
     """A place in a room's log that is taken by something other than a new message.
 
@@ -206,7 +207,7 @@ class LogEntry:
     user_id: UserId | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class RoomEvent:
     """What stands at one place of a room's log, with the thing that it is about as that is now.
 

@@ -2,11 +2,12 @@
 
 import hashlib
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from chat_core.domain.ids import UserId
+from chat_core.values import value
 
 #: A session ends so long after its log-in, whatever is done with it ...
 LIFETIME = timedelta(days=30)
@@ -18,7 +19,7 @@ RACE = timedelta(seconds=10)
 USER_AGENT_MAX = 256
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Session:
     """What a log-in began. ``last_used_at`` is the moment of the last refresh, or of the log-in."""
 

@@ -1,10 +1,11 @@
 """What is kept of a conversation once its messages no longer fit into a prompt."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 
 from chat_core.domain.ids import RoomId, SummaryId
+from chat_core.values import value
 
 #: A summary longer than this is cut: it is part of every later prompt.
 SUMMARY_MAX = 8_000
@@ -18,7 +19,7 @@ class SummaryStatus(StrEnum):
     VOID = "void"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Summary:
     """What was said in a room up to a place in its log, in the words of the room's model.
 

@@ -1,13 +1,14 @@
 """People with an account."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
 from chat_core.domain.ids import UserId
 from chat_core.domain.message import is_unicode
 from chat_core.errors import Fault, Invalid
+from chat_core.values import value
 
 USERNAME_PATTERN = r"^[A-Za-z0-9_.-]{3,32}$"
 EMAIL_PATTERN = r"^[^@\s\x00-\x1f\x7f]{1,64}@[A-Za-z0-9.-]{1,185}\.[A-Za-z0-9-]{2,63}$"
@@ -20,7 +21,7 @@ RESERVED_NAMES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class User:
     """An account. Its name and e-mail are unique without regard to case."""
 
@@ -34,7 +35,7 @@ class User:
         return replace(self, password_hash=password_hash)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Actor:
     """Who is asking, as proved by an access token or a ticket, and in which session: ``None`` outside of one."""
 

@@ -3,15 +3,16 @@
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from chat_core.domain.ids import ReplyId, RoomId, UserId
 from chat_core.domain.reply import Attempt, Part, Place, Reply, Sources
 from chat_core.ports.language_model import Conversation
+from chat_core.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Prompt:
     """What the model is asked for a reply, and what that was made from.
 
@@ -26,7 +27,7 @@ class Prompt:
     fold: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Job:
     """A reply that is claimed, and what its maker needs to know.
 
@@ -133,7 +134,7 @@ class ReplyFeed(Protocol):
         """Listen for parts as well, the earlier ones of the latest epoch included, until it is left."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class LogGrew:
     """The log of a room has reached ``seq``."""
 
@@ -141,7 +142,7 @@ class LogGrew:
     seq: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class ReplyChanged:
     """A reply in the room was queued, began, or ended."""
 
@@ -149,7 +150,7 @@ class ReplyChanged:
     reply_id: ReplyId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class IsTyping:
     """Somebody types, a moment ago."""
 
@@ -158,7 +159,7 @@ class IsTyping:
     username: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class IsPresent:
     """Somebody has the room open on some process, or no longer has."""
 

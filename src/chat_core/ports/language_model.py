@@ -2,10 +2,11 @@
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from typing import Final, Protocol, runtime_checkable
+
+from chat_core.values import value
 
 
 class TurnRole(StrEnum):
@@ -13,7 +14,7 @@ class TurnRole(StrEnum):
     MODEL = "model"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Turn:
     """One message of the conversation. Its text is the last part, verbatim; a part before it may say who wrote it.
 
@@ -25,7 +26,7 @@ class Turn:
     parts: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Conversation:
     """What the model is asked: the room's system text and its latest turns, the prompt last.
 
@@ -43,7 +44,7 @@ class Conversation:
     attempts: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Text:
     """Text of the answer, to append. Never empty. ``usage`` is what the provider has counted so far, if it says so."""
 
@@ -51,7 +52,7 @@ class Text:
     usage: "Usage | None" = None
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Thinking:
     """The model works, without text for the answer: a sign of life, and nothing else."""
 
@@ -64,7 +65,7 @@ class FinishReason(StrEnum):
     BLOCKED = "blocked"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Usage:
     """Tokens as the provider counted them; those spent on thinking are output."""
 
@@ -72,7 +73,7 @@ class Usage:
     output_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class End:
     """The provider's own end of the answer. ``detail`` is its word for the reason, for the log."""
 
@@ -81,7 +82,7 @@ class End:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class AttemptBegins:
     """A request to a provider is made as soon as the consumer asks for the next part, and not before."""
 
@@ -89,7 +90,7 @@ class AttemptBegins:
     model: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class AttemptFailed:
     """The request ended in an error; another follows. The text so far is void."""
 
@@ -134,7 +135,7 @@ class ModelCheck(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class ModelHealth:
     """Whether the provider offers the model; ``detail`` says what to change where it does not."""
 
@@ -156,7 +157,7 @@ class CheckableModel(Protocol):
 ANY_MODEL: Final = "any"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class OfferedModel:
     """One of a provider's models: ``name`` is what stands behind the colon in ``LLM=provider:model``. ``ends`` is the
     day on which the provider stops answering with it; ``None`` where it does not say."""

@@ -1,11 +1,12 @@
 """How often somebody may do something: token buckets."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from chat_core.values import value
 
-@dataclass(frozen=True, slots=True)
+
+@value()
 class Limit:
     """A bucket that holds ``count`` tokens, and fills in ``seconds`` from empty to full, steadily."""
 
@@ -14,7 +15,7 @@ class Limit:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Charge:
     """``cost`` tokens out of the bucket that ``whom`` has at ``limit``. 0 only looks; less puts back, at most to the
     brim."""
@@ -24,7 +25,7 @@ class Charge:
     cost: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Standing:
     """How a bucket stands after a charge: whole tokens ``left``; seconds until the charge could be ``met`` (0 where it
     was, or could be now), and until the bucket is ``full``."""
@@ -34,7 +35,7 @@ class Standing:
     full: float
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Taken:
     """What came of charges, with how each bucket stands, in their order. Where not ``allowed``, nothing was taken."""
 

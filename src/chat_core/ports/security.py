@@ -1,14 +1,14 @@
 """Passwords and access tokens."""
 
 from abc import abstractmethod
-from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
 from chat_core.domain.ids import UserId
+from chat_core.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Verdict:
     """Whether a password is right, and, where its hash is out of date, the one to store instead."""
 
@@ -32,7 +32,7 @@ class Passwords(Protocol):
         no, after the same time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class AccessToken:
     """A signed token and its life in seconds."""
 
@@ -40,7 +40,7 @@ class AccessToken:
     expires_in: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Claims:
     """What a live token says: whose it is, and which session it belongs to."""
 

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Protocol
 from uuid import UUID
@@ -15,13 +15,14 @@ from chat_core.domain.room import Door, LogEntry, Membership, Room, RoomAI, Room
 from chat_core.domain.session import Session
 from chat_core.domain.summary import Summary
 from chat_core.domain.user import User
+from chat_core.values import value
 
 
 class DuplicateMessage(Exception):
     """A message with this (room, sender, m_id) is stored already. The transaction can only be left."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class StoredSend:
     """What a (room, sender, m_id) stands for: the message as it is now, and the fingerprint of its first text."""
 
@@ -29,7 +30,7 @@ class StoredSend:
     fingerprint: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Context:
     """What was said, oldest first, and the summary of it up to a place that may lie among them."""
 
@@ -37,7 +38,7 @@ class Context:
     summary: Summary | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Load:
     """What one person has asked for: how many replies are not final, and the tokens of those of a day.
 
@@ -49,7 +50,7 @@ class Load:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class DayUsage:
     """The tokens of what one person asked for in one room on one day (UTC) of asking."""
 
@@ -60,7 +61,7 @@ class DayUsage:
     wasted_tokens: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Asks:
     """The reply that a message asks for: queued, or claimed for ``lease`` seconds, and then perhaps with the request
     that is about to be made for it."""
@@ -70,7 +71,7 @@ class Asks:
     attempt: Attempt | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Offer:
     """A new message of the ``sender``'s that may be stored in one step, with the new reply that it asks for. It has no
     place yet: its ``seq`` is 0.
@@ -89,7 +90,7 @@ class Offer:
     alone: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Accepted:
     """A message at its place, and the context that ends with it, where one was wanted."""
 
@@ -97,7 +98,7 @@ class Accepted:
     context: Context | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Answered:
     """A reply as it stands, and the AI's message once there is one."""
 
@@ -105,7 +106,7 @@ class Answered:
     message: Message | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class RoomCursor:
     """The last room of a page: the next page begins after it."""
 
@@ -113,7 +114,7 @@ class RoomCursor:
     room_id: RoomId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class RoomPage:
     """A page of rooms, how many there are in all, and where the next page begins (``None``: there is none)."""
 
@@ -122,7 +123,7 @@ class RoomPage:
     next_cursor: RoomCursor | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class MessagePage:
     """Messages, oldest first, and whether there are more on either side."""
 
@@ -454,7 +455,7 @@ class Summaries(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class SessionOf:
     """A session and whose it is."""
 
@@ -462,7 +463,7 @@ class SessionOf:
     user: User
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Presented:
     """The session that a refresh token belongs to, whose it is, and since when the token is spent."""
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from chat_core.domain.reply import Attempt, Cuts, Part, ReplyStatus
 from chat_core.ports.language_model import End, FinishReason, Text, Usage
 from chat_core.use_cases.tokens import tokens_in
+from chat_core.values import value
 
 #: An answer longer than this is given up: nobody reads it, and every later prompt would carry it.
 ANSWER_MAX = 200_000
@@ -120,7 +121,7 @@ class Draft:
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Verdict:
     """The end of a reply, before it is stored."""
 

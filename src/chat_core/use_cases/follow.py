@@ -10,9 +10,10 @@ from chat_core.domain.reply import Cuts, Part, Place, Reply, ReplyStatus
 from chat_core.errors import NotFound, Unavailable
 from chat_core.ports.delivery import PartsWatch, ReplyFeed
 from chat_core.ports.storage import UnitOfWork
+from chat_core.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Started:
     """The reply is being made, or has ended already."""
 
@@ -20,7 +21,7 @@ class Started:
     place: Place
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Delta:
     """Text to append."""
 
@@ -28,14 +29,14 @@ class Delta:
     place: Place
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Reset:
     """Forget the text so far."""
 
     place: Place
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Answered:
     """The stored message: its text is exactly that of the deltas since the last reset."""
 
@@ -43,7 +44,7 @@ class Answered:
     place: Place
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Failed:
     """There is no answer."""
 
@@ -51,7 +52,7 @@ class Failed:
     place: Place
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Ended:
     """Always the last."""
 
@@ -59,7 +60,7 @@ class Ended:
     place: Place
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Quiet:
     """Nothing has happened for a while."""
 

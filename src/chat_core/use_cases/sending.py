@@ -28,9 +28,10 @@ from chat_core.use_cases.quotas import Quotas, reserved_for
 from chat_core.use_cases.rooms import enter
 from chat_core.use_cases.transactions import again_on_contention
 from chat_core.use_cases.turns import Turns
+from chat_core.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Sent:
     """A message that is stored, its newest reply where it asked for one, and whether this was a repeat.
 

@@ -1,16 +1,16 @@
 """What is shown live."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from chat_core.domain.ids import RoomId, UserId
 from chat_core.domain.room import RoomEvent
+from chat_core.values import value
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Somebody:
     """Who types, or is there; ``present`` says whether they are, and is ``None`` where it is not about that."""
 
