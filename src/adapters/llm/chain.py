@@ -49,7 +49,11 @@ class Chain(LanguageModel, ForeseeableModel):
         """For each ``provider:model``, in order, how its last requests went."""
         return {model.name: model.health for model in self._models}
 
-    async def stream(self, conversation: Conversation, /) -> AsyncGenerator[ReplyPart, None]:
+    def stream(self, conversation: Conversation, /) -> AsyncGenerator[ReplyPart, None]:
+        # Of one there is nothing to look after, and each layer is passed by each part.
+        return self._models[0].stream(conversation) if len(self._models) == 1 else self._in_order(conversation)
+
+    async def _in_order(self, conversation: Conversation) -> AsyncGenerator[ReplyPart, None]:
         clock = self._clock or asyncio.get_running_loop().time
         begun = clock()
         attempts = conversation.attempts

@@ -1,7 +1,6 @@
 """The service's model, and the others that a room may choose."""
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from adapters.llm.attempts import Record
 from adapters.llm.chain import Chain
@@ -41,13 +40,10 @@ class Choice(LanguageModel, ForeseeableModel):
                 records.setdefault(name, record)
         return records
 
-    async def stream(self, conversation: Conversation, /) -> AsyncGenerator[ReplyPart, None]:
+    def stream(self, conversation: Conversation, /) -> AsyncGenerator[ReplyPart, None]:
         name = conversation.model or self._own.name
-        if name not in self._by_name:
-            raise ModelRefused(f"the room's model {name!r} is not offered: choose another, or add it to LLM_OFFERED")
-        async with aclosing(self._by_name[name].stream(conversation)) as parts:
-            async for part in parts:
-                yield part
+        chain = self._by_name.get(name)
+        return _not_offered(name) if chain is None else chain.stream(conversation)
 
     def foresee(self, conversation: Conversation, /) -> AttemptBegins | None:
         chain = self._by_name.get(conversation.model or self._own.name)
@@ -63,3 +59,9 @@ class Choice(LanguageModel, ForeseeableModel):
     async def aclose(self) -> None:
         for chain in self._by_name.values():
             await chain.aclose()
+
+
+async def _not_offered(name: str, parts: Sequence[ReplyPart] = ()) -> AsyncGenerator[ReplyPart, None]:
+    for part in parts:
+        yield part
+    raise ModelRefused(f"the room's model {name!r} is not offered: choose another, or add it to LLM_OFFERED")

@@ -146,35 +146,23 @@ class GenerateReply:
 
     async def _make(self, job: Job, draft: Draft, watch: Watch) -> "End | Exception | _Makes":
         """Read the model, and keep the lease meanwhile: what came of it, or why it was left before its end."""
-        cut = asyncio.timeout(None)
-        guarding = None
+        if job.prompt.too_long:
+            return PromptTooLong(f"about {job.prompt.tokens} tokens, more than the model takes")
+        seconds = job.prompt.conversation.seconds_left
+        # What bounds it is here, whatever the model itself promises.
+        cut = asyncio.timeout(None if seconds is None else max(0.0, seconds))
+        guarding = asyncio.create_task(self._guard(job.reply, watch, cut))
         try:
             async with cut:
-                guarding = asyncio.create_task(self._guard(job.reply, watch, cut))
-                try:
-                    return await self._stream(job, draft)
-                except Exception as error:  # noqa: BLE001 - it is what came of it
-                    return error
-                finally:
-                    guarding.cancel()
-        except TimeoutError:
-            if guarding is None or not cut.expired():
-                raise
-            return guarding.result()
-
-    async def _stream(self, job: Job, draft: Draft) -> End:
-        """Read the model to its end. What bounds it is here, whatever the model itself promises."""
-        if job.prompt.too_long:
-            raise PromptTooLong(f"about {job.prompt.tokens} tokens, more than the model takes")
-        seconds = job.prompt.conversation.seconds_left
-        total = asyncio.timeout(None if seconds is None else max(0.0, seconds))
-        try:
-            async with total:
                 return await self._read(job, draft)
         except TimeoutError as error:
-            if not total.expired():
-                raise
-            raise ModelTimedOut(f"no end after {seconds:g} s") from error
+            if not cut.expired():
+                return error
+            return guarding.result() if guarding.done() else ModelTimedOut(f"no end after {seconds or 0.0:g} s")
+        except Exception as error:  # noqa: BLE001 - it is what came of it
+            return error
+        finally:
+            guarding.cancel()
 
     async def _read(self, job: Job, draft: Draft) -> End:
         # The port's iterator is a generator, or closes like one.
@@ -281,10 +269,9 @@ class GenerateReply:
         verdict, reply = self._verdict(job, draft, made), job.reply
         if verdict.text is None:
             draft.unsay()
-        # Beside the writing, which does not depend on it; after it everything is to be had from the storage.
-        showing = asyncio.create_task(self.show.now(reply.id, draft))
+        # After it everything is to be had from the storage.
+        await self.show.now(reply.id, draft)
         await self._patiently(reply, lambda: self._in_turn(job, draft, verdict))
-        await showing
 
     def _verdict(self, job: Job, draft: Draft, made: End | Exception | _Makes) -> Verdict:
         if isinstance(made, End):

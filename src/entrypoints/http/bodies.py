@@ -1,11 +1,14 @@
 """Reading bodies strictly, where the framework is open by default."""
 
-from functools import cache
+import sys
+from functools import cache, lru_cache
 from typing import Any
 
 import msgspec
 from litestar import Request
-from litestar.exceptions import HTTPException
+from litestar._multipart import parse_content_header
+from litestar.exceptions import ClientException, HTTPException
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.status_codes import HTTP_415_UNSUPPORTED_MEDIA_TYPE
 
 from chat_core.errors import Invalid
@@ -17,6 +20,17 @@ def _decoder(type_: Any) -> "msgspec.json.Decoder[Any]":
     return msgspec.json.Decoder(type_)
 
 
+@lru_cache(maxsize=256)
+def _is_json(content_type: bytes, encoding: bytes) -> bool:
+    media_type, parameters = parse_content_header(content_type.decode("latin-1"))
+    charset = parameters.get("charset", "utf-8").strip('"').lower()
+    return (
+        media_type == "application/json"
+        and charset in ("utf-8", "utf8", "us-ascii")
+        and encoding.lower() == b"identity"
+    )
+
+
 class StrictRequest(Request[Any, Any, Any]):
     """Decodes a JSON body as the very type that the handler asks for, in one pass.
 
@@ -25,14 +39,12 @@ class StrictRequest(Request[Any, Any, Any]):
     """
 
     async def json(self) -> Any:
-        media_type, parameters = self.content_type
-        charset = parameters.get("charset", "utf-8").strip('"').lower()
-        encoding = self.headers.get("content-encoding", "identity").lower()
-        if media_type != "application/json" or charset not in ("utf-8", "utf8", "us-ascii") or encoding != "identity":
+        given = dict(self.scope["headers"])
+        if not _is_json(given.get(b"content-type", b""), given.get(b"content-encoding", b"identity")):
             raise HTTPException(
                 status_code=HTTP_415_UNSUPPORTED_MEDIA_TYPE, detail="The body must be application/json in UTF-8."
             )
-        body = await self.body()
+        body = await self._whole(given.get(b"content-length", b""))
         asked = self.route_handler.parsed_fn_signature.parameters["data"].annotation
         try:
             return _decoder(asked).decode(body)
@@ -40,3 +52,21 @@ class StrictRequest(Request[Any, Any, Any]):
             raise Invalid(faults=[fault_of(error)]) from error
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise Invalid("The body is not valid JSON.") from error
+
+    async def _whole(self, announced: bytes) -> bytes:
+        most = self.route_handler.resolve_request_max_body_size() or sys.maxsize
+        # The server has looked at the header: it is a number.
+        if announced and int(announced) > most:
+            raise RequestEntityTooLarge
+        chunks: list[bytes] = []
+        size, more = 0, True
+        while more:
+            event: Any = await self.receive()
+            if event["type"] == "http.disconnect":
+                raise ClientException("The client left before its request was there.")
+            chunks.append(event.get("body", b""))
+            size += len(chunks[-1])
+            if size > most:
+                raise RequestEntityTooLarge
+            more = event.get("more_body", False)
+        return b"".join(chunks)
