@@ -11,6 +11,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolProxiedConnection
 
 from adapters.sql.compiled import Compiler
 from adapters.sql.failures import translated
+from adapters.sql.group import GroupWriter
 from adapters.sql.held import HeldConnections
 from adapters.sql.links import Link, PostgresLink, SqliteLink
 from adapters.sql.one_trip import OneTripModule
@@ -109,6 +110,7 @@ class Database:
         self._compiler = Compiler(self.write.dialect)
         engines = {self.write, self.read}
         self._held = {engine: HeldConnections(engine, self._compiler.dialect) for engine in engines}
+        self._group = GroupWriter(self._writer, self._held[self.write])
 
     @property
     def in_use(self) -> int:
@@ -116,22 +118,32 @@ class Database:
         return sum(held.in_use for held in self._held.values())
 
     async def begin(self, *, readonly: bool = False) -> Link:
-        """A connection with a transaction begun. Raises ``StorageUnavailable`` within the limits."""
-        clock = asyncio.get_running_loop().time
-        asked = clock()
+        """A transaction on a connection of its own; on SQLite one that may write takes it when it has something to say.
+        Raises ``StorageUnavailable`` within the limits."""
         held = self._held[self.read if readonly else self.write]
         try:
-            proxied = await held.take()
+            if self.dialect == "postgresql":
+                return PostgresLink(await held.take(), self._compiler, held, readonly=readonly)
+            if not readonly:
+                return SqliteLink(self._compiler, held, self._writer, self._group)
+            link = SqliteLink(self._compiler, held, self._reader)
+            await link.open()
+            return link
         except Exception as error:
             if (away := translated(error)) is not None:
                 raise away from error
             raise
-        if self.dialect == "postgresql":
-            return PostgresLink(proxied, self._compiler, held, readonly=readonly)
-        first = () if readonly else self._busy_timeout(proxied, clock() - asked)
-        # A transaction that reads first and then writes fails at once when another wrote in between, whatever the
-        # time-out: one that may write takes the lock before it looks.
-        return SqliteLink(proxied, self._compiler, held, first=(*first, "BEGIN" if readonly else "BEGIN IMMEDIATE"))
+
+    async def _reader(self) -> tuple[PoolProxiedConnection, tuple[str, ...]]:
+        return await self._held[self.read].take(), ("BEGIN",)
+
+    async def _writer(self) -> tuple[PoolProxiedConnection, tuple[str, ...]]:
+        """A transaction that reads first and then writes fails at once when another wrote in between, whatever the
+        time-out: one that may write takes the lock before it looks."""
+        clock = asyncio.get_running_loop().time
+        asked = clock()
+        proxied = await self._held[self.write].take()
+        return proxied, (*self._busy_timeout(proxied, clock() - asked), "BEGIN IMMEDIATE")
 
     def _busy_timeout(self, proxied: PoolProxiedConnection, waited: float) -> tuple[str, ...]:
         """Whoever waited for this process's writer has that much less time for other processes."""

@@ -9,6 +9,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from adapters.sql.compiled import Compiler, Row
 from adapters.sql.failures import in_words_of_sqlalchemy
+from adapters.sql.group import GroupWriter, Opening
 from adapters.sql.held import HeldConnections
 
 T = TypeVar("T")
@@ -20,10 +21,10 @@ class Link(ABC):
     Raises what SQLAlchemy would for the same failure. After one the transaction can only be undone.
     """
 
-    def __init__(self, proxied: PoolProxiedConnection, compiler: Compiler, held: HeldConnections) -> None:
-        self._proxied = proxied
+    def __init__(self, compiler: Compiler, held: HeldConnections) -> None:
         self._compiler = compiler
         self._held = held
+        self._proxied: PoolProxiedConnection | None = None
         self.in_transaction = False
 
     @property
@@ -50,14 +51,17 @@ class Link(ABC):
 
     def give_back(self) -> None:
         """Give the connection back, after its transaction has ended. Never waits."""
-        self._held.give_back(self._proxied)
+        if self._proxied is not None:
+            self._held.give_back(self._proxied)
 
     async def throw_away(self) -> None:
         """Close it, for another one to be opened in its place."""
-        await self._held.throw_away(self._proxied)
+        if self._proxied is not None:
+            await self._held.throw_away(self._proxied)
 
     async def _said(self, saying: Awaitable[T], sql: str | None) -> T:
-        with in_words_of_sqlalchemy(self._compiler.dialect, self._proxied.dbapi_connection, sql):
+        connection = self._proxied.dbapi_connection if self._proxied else None
+        with in_words_of_sqlalchemy(self._compiler.dialect, connection, sql):
             return await saying
 
 
@@ -68,7 +72,8 @@ class PostgresLink(Link):
     def __init__(
         self, proxied: PoolProxiedConnection, compiler: Compiler, held: HeldConnections, *, readonly: bool
     ) -> None:
-        super().__init__(proxied, compiler, held)
+        super().__init__(compiler, held)
+        self._proxied = proxied
         self._raw: Any = proxied.driver_connection
         self._begins = not readonly
 
@@ -132,13 +137,23 @@ class InThread:
 
 
 class SqliteLink(Link):
-    """aiosqlite's connection; each statement is one trip to its thread, and BEGIN rides along with the first."""
+    """aiosqlite's connection; each statement is one trip to its thread, and BEGIN rides along with the first.
+
+    One that may write takes the connection when it has something to say: what is a transaction of its own is done by
+    ``group``, on no connection of this one's.
+    """
 
     def __init__(
-        self, proxied: PoolProxiedConnection, compiler: Compiler, held: HeldConnections, *, first: tuple[str, ...]
+        self, compiler: Compiler, held: HeldConnections, opening: Opening, group: GroupWriter | None = None
     ) -> None:
-        super().__init__(proxied, compiler, held)
-        self._first = first
+        super().__init__(compiler, held)
+        self._open, self._group = opening, group
+        self._first: tuple[str, ...] = ()
+
+    async def open(self) -> None:
+        """Take the connection, if that was not done yet."""
+        if self._proxied is None:
+            self._proxied, self._first = await self._open()
 
     async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any], *, alone: bool = False) -> list[Row]:
         compiled = self._compiler(statement, parameters)
@@ -158,6 +173,8 @@ class SqliteLink(Link):
 
     async def together(self, work: Callable[[InThread], T | None], *, commits: bool) -> T | None:
         """Several statements in one trip, and the commit with them where ``work`` gives something and ``commits``."""
+        if commits and self._group is not None and self._proxied is None:
+            return await self._said(self._group.do(lambda raw: work(InThread(raw, self._compiler))), None)
 
         def all_of_it(raw: Any) -> T | None:
             done = work(InThread(raw, self._compiler))
@@ -171,6 +188,7 @@ class SqliteLink(Link):
         return done
 
     async def _trip(self, work: Callable[[Any], T], sql: str | None = None) -> T:
+        await self.open()
         first, self._first, self.in_transaction = self._first, (), True
 
         def in_thread(raw: Any) -> T:
@@ -178,8 +196,11 @@ class SqliteLink(Link):
                 raw.execute(statement)
             return work(raw)
 
-        connection: Any = self._proxied.dbapi_connection
-        return await self._said(connection.in_thread(in_thread), sql)
+        return await self._said(self._connection.in_thread(in_thread), sql)
+
+    @property
+    def _connection(self) -> Any:
+        return self._proxied.dbapi_connection if self._proxied else None
 
     async def commit(self) -> None:
         if self.in_transaction:
@@ -189,5 +210,4 @@ class SqliteLink(Link):
     async def rollback(self) -> None:
         if self.in_transaction:
             self.in_transaction = False
-            connection: Any = self._proxied.dbapi_connection
-            await self._said(connection.in_thread(lambda raw: raw.rollback()), "ROLLBACK")
+            await self._said(self._connection.in_thread(lambda raw: raw.rollback()), "ROLLBACK")

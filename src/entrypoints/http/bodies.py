@@ -10,6 +10,7 @@ from litestar._multipart import parse_content_header
 from litestar.exceptions import ClientException, HTTPException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.status_codes import HTTP_415_UNSUPPORTED_MEDIA_TYPE
+from litestar.types.empty import Empty
 
 from chat_core.errors import Invalid
 from entrypoints.http.problems import fault_of
@@ -44,7 +45,7 @@ class StrictRequest(Request[Any, Any, Any]):
             raise HTTPException(
                 status_code=HTTP_415_UNSUPPORTED_MEDIA_TYPE, detail="The body must be application/json in UTF-8."
             )
-        body = await self._whole(given.get(b"content-length", b""))
+        body = await self.body()
         asked = self.route_handler.parsed_fn_signature.parameters["data"].annotation
         try:
             return _decoder(asked).decode(body)
@@ -53,11 +54,18 @@ class StrictRequest(Request[Any, Any, Any]):
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise Invalid("The body is not valid JSON.") from error
 
-    async def _whole(self, announced: bytes) -> bytes:
+    async def body(self) -> bytes:
+        """All of it. Raises ``RequestEntityTooLarge`` as soon as it is known to be so."""
+        if self._body is Empty:
+            self._body = await self._read()
+        return self._body
+
+    async def _read(self) -> bytes:
         most = self.route_handler.resolve_request_max_body_size() or sys.maxsize
-        # The server has looked at the header: it is a number.
-        if announced and int(announced) > most:
-            raise RequestEntityTooLarge
+        for name, announced in self.scope["headers"]:
+            # The server has looked at the header: it is a number.
+            if name == b"content-length" and int(announced) > most:
+                raise RequestEntityTooLarge
         chunks: list[bytes] = []
         size, more = 0, True
         while more:

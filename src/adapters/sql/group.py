@@ -1,0 +1,118 @@
+"""Small transactions of one process, committed together (SQLite)."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar, cast
+
+from sqlalchemy.pool import PoolProxiedConnection
+
+from adapters.sql.held import HeldConnections
+
+T = TypeVar("T")
+Work = Callable[[Any], Any]
+#: A connection, and what is to be said on it before anything else.
+Opening = Callable[[], Awaitable[tuple[PoolProxiedConnection, tuple[str, ...]]]]
+
+#: So many are committed together: whoever comes later waits for these.
+MOST = 64
+
+
+class GroupWriter:
+    """Does what comes while the writer is busy in its next turn, as one transaction with a savepoint for each.
+
+    There is one writer, and each of its commits waits for the disk: one by one, those who write wait for all commits
+    before theirs. Each is told only when all of it is on the disk; where the commit fails, all are told so.
+    """
+
+    def __init__(self, opening: Opening, held: HeldConnections) -> None:
+        self._open, self._held = opening, held
+        self._waiting: deque[tuple[Work, asyncio.Future[Any]]] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    async def do(self, work: Callable[[Any], T | None]) -> T | None:
+        """What ``work`` gives in the connection's thread, once that is committed; nothing of it is where it gives
+        nothing. Raises what it raises."""
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append((work, done))
+        if self._task is None:
+            self._task = asyncio.create_task(self._go_on())
+        return cast("T | None", await done)
+
+    async def _go_on(self) -> None:
+        try:
+            while self._waiting:
+                await self._turn()
+        finally:
+            self._task = None
+
+    async def _turn(self) -> None:
+        try:
+            proxied, first = await self._open()
+        except BaseException as error:
+            _tell_all(self._next(), error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        batch = self._next()
+        connection: Any = proxied.dbapi_connection
+        try:
+            outcomes = await connection.in_thread(lambda raw: _together(raw, first, [work for work, _ in batch]))
+        except BaseException as error:
+            _tell_all(batch, error)
+            await self._held.throw_away(proxied)
+            if not isinstance(error, Exception):
+                raise
+            return
+        self._held.give_back(proxied)
+        for (_, done), outcome in zip(batch, outcomes, strict=True):
+            if done.done():
+                continue
+            if isinstance(outcome, Exception):
+                done.set_exception(outcome)
+            else:
+                done.set_result(outcome)
+
+    def _next(self) -> list[tuple[Work, "asyncio.Future[Any]"]]:
+        batch: list[tuple[Work, asyncio.Future[Any]]] = []
+        while self._waiting and len(batch) < MOST:
+            work, done = self._waiting.popleft()
+            # Who has left has nothing done any more.
+            if not done.done():
+                batch.append((work, done))
+        return batch
+
+
+def _together(raw: Any, first: Sequence[str], works: Sequence[Work]) -> list[Any]:
+    """What came of each: what it gave, or the exception that it raised."""
+    for statement in first:
+        raw.execute(statement)
+    outcomes: list[Any] = []
+    try:
+        for work in works:
+            raw.execute("SAVEPOINT one")
+            try:
+                outcome = work(raw)
+            except Exception as error:
+                if not raw.in_transaction:
+                    raise  # such that SQLite has undone everything
+                outcome = error
+            if outcome is None or isinstance(outcome, Exception):
+                raw.execute("ROLLBACK TO one")
+            raw.execute("RELEASE one")
+            outcomes.append(outcome)
+        raw.commit()
+    except BaseException:
+        if raw.in_transaction:
+            raw.rollback()
+        raise
+    return outcomes
+
+
+def _tell_all(batch: Sequence[tuple[Work, "asyncio.Future[Any]"]], error: BaseException) -> None:
+    for _, done in batch:
+        if not done.done():
+            if isinstance(error, Exception):
+                done.set_exception(error)
+            else:
+                done.cancel()
