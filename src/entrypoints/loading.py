@@ -1,4 +1,4 @@
-"""Loading what a process needs, and no more than that: half of the time of a start went into the rest."""
+"""Loading what a process needs, and no more than that: a third of a start went into the rest."""
 
 import sys
 from collections.abc import Iterator, Sequence
