@@ -59,15 +59,27 @@ def _ends_in_order() -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
+def _say(words: str) -> None:
+    """What is being done, where somebody watches: the table takes its line."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{words}", end="", file=sys.stderr, flush=True)
+    elif words:
+        print(words, file=sys.stderr, flush=True)
+
+
 async def run(groups: list[tuple[Group, list[str]]], size: Size) -> list[Row]:
     rows: list[Row] = []
+    began = time.monotonic()
     print(f"load by {tool()}; PostgreSQL with {', '.join(f'{key}={value}' for key, value in POSTGRES.items())}")
     print(f"{size.rounds} rounds of {size.seconds:g} s in turn with the floor; medians\n\n{head()}", flush=True)
     _ends_in_order()
     async with stage() as here:
-        for group, names in groups:
+        for number, (group, names) in enumerate(groups, 1):
+            told = f"{time.monotonic() - began:3.0f} s, {number} of {len(groups)}: {', '.join(names)}"
+            _say(told if len(told) < 80 else f"{told[:76]} ...")
             found = await measured(here, size, group, names)
             rows += found
+            _say("")
             print("\n".join(line(row) for row in found), flush=True)
     return rows
 

@@ -14,16 +14,19 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 import aiohttp
 import uvloop
 
 from adapters.llm import chat_completions, chat_completions_format, gemini, gemini_format
-from bench.load import ROOT
-from bench.plan import Size
-from bench.stage import Stage
 from bench.table import Row, missing
+from bench.tools import ROOT
 from chat_core.ports.language_model import Conversation, LanguageModel, Text, Turn, TurnRole
+
+if TYPE_CHECKING:
+    from bench.plan import Size
+    from bench.stage import Stage
 
 #: What is measured, and against what.
 NAMES = {"chunk-openai": "openai-floor", "chunk-gemini": "gemini-floor", "chunk-gemini-sdk": "google-genai"}
@@ -173,7 +176,7 @@ async def _cost(name: str, url: str, rounds: int) -> dict[str, float]:
     return found
 
 
-async def chunks(stage: Stage, size: Size, names: list[str]) -> list[Row]:
+async def chunks(stage: "Stage", size: "Size", names: list[str]) -> list[Row]:
     server = await stage.serve("chunks", [sys.executable, "-m", "bench.chunk", "serve"], {})
     url = f"http://127.0.0.1:{server.port}"
     rows = []

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from bench.tools import ask
+
 _SCRIPT = Path(__file__).with_name("wrk.lua")
 
 
@@ -62,12 +62,9 @@ async def load(port: int, requests: Sequence[str], clients: int, seconds: float,
 
     An answer is good where it is a 2xx. Raises ``AssertionError`` where half of them are not.
     """
-    with tempfile.NamedTemporaryFile("w", prefix="bench-load-") as file:
-        file.write("\0".join(requests))
-        file.flush()
-        before = cpu_seconds(pids)
-        found = await _run(*_command(port, file.name, clients, seconds))
-        spent = cpu_seconds(pids) - before
+    before = cpu_seconds(pids)
+    found = await _put(port, requests, clients, seconds)
+    spent = cpu_seconds(pids) - before
     assert found["answers"] > 2 * found["bad"], f"{found['bad']} of {found['answers']} answers were no 2xx"
     # wrk drops what runs at its end; ours lets it finish. On average half of each was done.
     answers = found["answers"] + (clients / 2 if wrk() else 0)
@@ -80,17 +77,21 @@ async def load(port: int, requests: Sequence[str], clients: int, seconds: float,
     )
 
 
-def _command(port: int, requests: str, clients: int, seconds: float) -> list[str]:
+async def _put(port: int, requests: Sequence[str], clients: int, seconds: float) -> dict[str, Any]:
     if (program := wrk()) is None:
-        return [sys.executable, "-m", "bench.load_client", str(port), requests, str(clients), str(seconds)]
-    # It takes whole seconds alone.
-    options = ["-t1", f"-c{clients}", f"-d{max(1, round(seconds))}s", "--timeout", "60s", "--latency"]
-    return [program, *options, "-s", str(_SCRIPT), f"http://127.0.0.1:{port}/", "--", requests]
+        asked = {"port": port, "requests": requests, "clients": clients, "seconds": seconds}
+        return await ask("load_client", asked)
+    with tempfile.NamedTemporaryFile("w", prefix="bench-load-") as file:
+        file.write("\0".join(requests))
+        file.flush()
+        # It takes whole seconds alone.
+        options = ["-t1", f"-c{clients}", f"-d{max(1, round(seconds))}s", "--timeout", "60s", "--latency"]
+        return await _run(program, *options, "-s", str(_SCRIPT), f"http://127.0.0.1:{port}/", "--", file.name)
 
 
 async def _run(*command: str) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=ROOT
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     out, errors = await process.communicate()
     assert process.returncode == 0, errors.decode()

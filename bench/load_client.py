@@ -1,19 +1,18 @@
 """A small load generator, in a process of its own: so many connections, each with one request at a time.
 
-``python -m bench.load_client PORT FILE CLIENTS SECONDS``: the file holds whole HTTP/1.1 requests, parted by NUL, that
-the clients take in turn. It prints one JSON object: how many answers came, how long that took, how many were no 2xx,
-and the median and the 99th percentile in milliseconds.
+``python -m bench.load_client`` reads lines of JSON: ``port``, ``requests``, whole HTTP/1.1 requests that the clients
+take in turn, how many ``clients``, and for how many ``seconds``. For each it prints one: how many answers came, how
+long that took, how many were no 2xx, and the median and the 99th percentile in milliseconds.
 """
 
 import asyncio
-import json
 import re
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import uvloop
+
+from bench.tools import answer
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
@@ -72,27 +71,26 @@ class Load:
             self.ended.set()
 
 
-async def main(port: int, requests: list[bytes], clients: int, seconds: float) -> None:
-    load = Load(requests, clients)
+async def put(asked: dict[str, Any]) -> dict[str, Any]:
+    clients = asked["clients"]
+    load = Load([text.encode() for text in asked["requests"]], clients)
     loop = asyncio.get_running_loop()
     began = time.perf_counter()
     for _ in range(clients):
-        await loop.create_connection(lambda: Client(load), "127.0.0.1", port)
-    await asyncio.sleep(seconds)
+        await loop.create_connection(lambda: Client(load), "127.0.0.1", asked["port"])
+    await asyncio.sleep(asked["seconds"])
     load.open = False
     async with asyncio.timeout(60):
         await load.ended.wait()
     times = sorted(load.times)
-    found = {
+    return {
         "answers": len(times),
         "seconds": time.perf_counter() - began,
         "bad": load.bad,
         "median_ms": times[len(times) // 2] * 1000,
         "late_ms": times[len(times) * 99 // 100] * 1000,
     }
-    print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    port, file, clients, seconds = sys.argv[1:]
-    uvloop.run(main(int(port), Path(file).read_bytes().split(b"\0"), int(clients), float(seconds)))
+    uvloop.run(answer(put))

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from adapters.sql.engine import Database
-from adapters.sql.migrate import upgrade
+from adapters.sql.migrate import migrating, upgrade
 from adapters.sql.tables import messages, rooms
 from adapters.sql.unit_of_work import SqlUnitOfWork
 from bench.plan import Size
@@ -25,11 +25,11 @@ SMALL = 100
 TEXT = "What was said in message number {:06} is about as long as people write when they chat. "
 
 
-async def filled(database: Database, uow: UnitOfWork, user: User, count: int) -> Message:
+async def filled(url: str, uow: UnitOfWork, user: User, count: int) -> Message:
     """The last message of a room with so many."""
     room: Room = await stored_room(uow, user, id=RoomId(uuid7()))
     last = a_message(room, user, count, TEXT.format(count))
-    async with database.write.begin() as connection:
+    async with migrating(url) as connection:
         for begin in range(1, count + 1, 10_000):
             said = [
                 a_message(room, user, seq, TEXT.format(seq)) for seq in range(begin, min(begin + 10_000, count + 1))
@@ -64,7 +64,7 @@ async def _compared(url: str, large: int, tries: int) -> tuple[list[float], list
     prompts = Prompts(budget=Budget(summaries=True))
     try:
         user = await stored_user(uow)
-        ends = [await filled(database, uow, user, count) for count in (SMALL, large)]
+        ends = [await filled(url, uow, user, count) for count in (SMALL, large)]
         times: tuple[list[float], list[float]] = ([], [])
         tokens = [0, 0]
         for number in range(tries + 20):

@@ -1,17 +1,15 @@
 """Answers as streams: the time to the first token, and the tokens relayed, against asking the provider directly."""
 
-import asyncio
-import json
 import statistics
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bench.load import ROOT, cpu_seconds, request
+from bench.load import cpu_seconds, request
 from bench.plan import BURST, BURSTS, FIRST, RATE, STREAMS, Size
-from bench.stage import Running, Stage
+from bench.stage import Running, Stage, several
 from bench.table import Row, in_turn
+from bench.tools import ask
 
 FIRST_NAMES = {f"first-token-{kind}": kind for kind in ("postgres", "redis", "sqlite")}
 RELAY_NAMES = ["relay-postgres", "relay-redis", "burst-postgres", "burst-redis"]
@@ -37,17 +35,8 @@ async def read(
     port: int, requests: list[str], pids: list[int], *, times: int = 1, spread: float = 0, delays: bool = False
 ) -> Streams:
     before = cpu_seconds(pids)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.stream_client"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=ROOT,
-    )
     asked = {"port": port, "requests": requests, "times": times, "spread": spread, "delays": delays}
-    out, errors = await process.communicate(json.dumps(asked).encode())
-    assert process.returncode == 0, errors.decode()[-500:]
-    found: dict[str, Any] = json.loads(out)
+    found = await ask("stream_client", asked)
     return Streams(**found, cpu=cpu_seconds(pids) - before)
 
 
@@ -62,13 +51,15 @@ async def direct(stage: Stage, model: str, streams: int, **more: Any) -> Read:
 
 async def through(running: Running, model: str, streams: int, **more: Any) -> Read:
     """Each stream is a send to a room of its own, whose AI has that model."""
-    requests = []
-    for _ in range(streams):
+
+    async def asked() -> str:
         room = await running.person.room()
         changed = await running.person.patch(f"/rooms/{room}", {"ai": {"model": f"gemini:{model}"}})
         assert changed.status_code == 200, changed.text
         text = request("POST", f"/chat/{room}", running.token, {"content": "Hello there, how are you today?"})
-        requests.append(text.replace("\r\n", "\r\nAccept: text/event-stream\r\n", 1))
+        return text.replace("\r\n", "\r\nAccept: text/event-stream\r\n", 1)
+
+    requests = await several(streams, asked)
     return lambda: read(running.port, requests, running.pids, **more)
 
 

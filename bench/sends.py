@@ -8,7 +8,7 @@ from bench.floors import pgbench
 from bench.floors.send import token
 from bench.load import Load, load, request
 from bench.plan import Size
-from bench.stage import Floor, Running, Stage
+from bench.stage import Floor, Running, Stage, several
 from bench.table import Row, in_turn, median_of, missing, rates
 
 CLIENTS = (1, 16, 64)
@@ -43,7 +43,7 @@ def of_floor(floor: Floor) -> Measure:
 
 
 async def of_service(running: Running) -> Measure:
-    rooms = [await running.person.room() for _ in range(ROOMS)]
+    rooms = await several(ROOMS, running.person.room)
     requests = [request("POST", f"/chat/{room}", running.token, _BODY) for room in rooms]
     return lambda clients, seconds: load(running.port, requests, clients, seconds, running.pids)
 
@@ -71,10 +71,10 @@ async def sends(stage: Stage, size: Size, names: list[str]) -> list[Row]:
     wanted = [NAMES[name] for name in names]
     kinds = {kind for kind, _ in wanted}
     measures = {"floor": of_floor(await floor(stage))}
-    for kind in TARGETS:
-        # SQLite is held against ours on PostgreSQL.
-        if kind in kinds or (kind == "postgres" and "sqlite" in kinds):
-            measures[kind] = await of_service(await stage.service(kind))
+    # SQLite is held against ours on PostgreSQL.
+    started = [kind for kind in TARGETS if kind in kinds or (kind == "postgres" and "sqlite" in kinds)]
+    for kind, running in zip(started, await stage.services(started), strict=True):
+        measures[kind] = await of_service(running)
     for measure in measures.values():
         await measure(16, size.warm_up)
     rows: dict[str, Row] = {}

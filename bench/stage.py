@@ -3,16 +3,17 @@
 import asyncio
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 
-from bench.load import ROOT
+from bench import tools
 from bench.plan import MODELS
+from bench.tools import ROOT
 from tests.e2e.service import Person
 from tests.faults.polling import until
 from tests.faults.processes import Process
@@ -22,6 +23,7 @@ from tests.faults.service import Service, environment
 #: PostgreSQL waits for its disk, as is its default: a commit costs what it costs. It has room for the pages here.
 POSTGRES = {"fsync": "on", "shared_buffers": "256MB", "deadlock_timeout": "1s"}
 KINDS = ("sqlite", "postgres", "redis")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -148,11 +150,14 @@ class Stage:
             **({"REDIS_URL": await self.redis()} if kind == "redis" else {}),
         }
 
-    async def start(self, kind: str, **environ: str) -> Running:
-        """A new service: one API process, and one worker where the kind is ``redis``."""
+    async def start(self, kinds: Sequence[str]) -> list[Running]:
+        """New services, started together: each one API process, and one worker where the kind is ``redis``."""
+        settings = [await self.settings(kind) for kind in kinds]
+        return await asyncio.gather(*(self._start(*each) for each in zip(kinds, settings, strict=True)))
+
+    async def _start(self, kind: str, settings: dict[str, str]) -> Running:
         directory = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=self.directory))
-        settings = await self.settings(kind)
-        service = Service(directory, settings | environ, apis=1, workers=int(kind == "redis"))
+        service = Service(directory, settings, apis=1, workers=int(kind == "redis"))
         self._stack.callback(service.kill)
         await service.start()
         person = Person(service.urls[0], "bench")
@@ -162,9 +167,24 @@ class Stage:
 
     async def service(self, kind: str) -> Running:
         """The service of that kind that the lines share."""
-        if kind not in self._services:
-            self._services[kind] = await self.start(kind)
-        return self._services[kind]
+        return (await self.services([kind]))[0]
+
+    async def services(self, kinds: Sequence[str]) -> list[Running]:
+        """Several of them."""
+        missing = [kind for kind in kinds if kind not in self._services]
+        self._services.update(zip(missing, await self.start(missing), strict=True))
+        return [self._services[kind] for kind in kinds]
+
+
+async def several(count: int, deed: Callable[[], Awaitable[T]], at_once: int = 8) -> list[T]:
+    """The deed, so often, for setting up what is measured: some at once, so that the service need not wait for us."""
+    places = asyncio.Semaphore(at_once)
+
+    async def one() -> T:
+        async with places:
+            return await deed()
+
+    return await asyncio.gather(*(one() for _ in range(count)))
 
 
 def _floor_command(name: str) -> list[str]:
@@ -175,4 +195,5 @@ def _floor_command(name: str) -> list[str]:
 async def stage() -> AsyncIterator[Stage]:
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(tools.end)
             yield Stage(Path(directory), stack)

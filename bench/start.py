@@ -5,6 +5,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
+from adapters.sql import migrate
 from bench.load import cpu_seconds
 from bench.plan import Size
 from bench.stage import Stage
@@ -40,6 +41,7 @@ async def start(stage: Stage, size: Size, names: list[str]) -> list[Row]:
     things = {"floor": lambda: _bare(stage)}
     for name in names:
         settings = await stage.settings(name.removeprefix("start-"))
+        await migrate.upgrade(settings["DATABASE_URL"])
         things[name] = lambda settings=settings: _serve(stage, settings)  # type: ignore[misc]
     found = await in_turn(things, 1 if size.quick else 5)
     floor = statistics.median(cpu for cpu, _ in found["floor"])

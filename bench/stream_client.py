@@ -1,21 +1,21 @@
 """Reads streams of tokens, from the service or from the provider alike, in a process of its own.
 
-``python -m bench.stream_client`` reads a JSON object from its standard input: ``port``, ``requests``, each a whole
+``python -m bench.stream_client`` reads lines of JSON from its standard input: ``port``, ``requests``, each a whole
 HTTP/1.1 request that gets its own connection, ``times``, how often each is put, one after another, ``spread``, the
 seconds over which they begin, and ``delays``, whether each token's is told. A token is its stub's moment of making,
-whatever format is around it. It prints one JSON object: how many tokens came, how many requests were refused with 503
+whatever format is around it. For each it prints one: how many tokens came, how many requests were refused with 503
 and repeated, the seconds from the first request to the last token, each stream's tokens a second, and in milliseconds
 the times to the first token and the tokens' delays.
 """
 
 import asyncio
-import json
 import re
-import sys
 import time
 from typing import Any
 
 import uvloop
+
+from bench.tools import answer
 
 _TOKEN = re.compile(rb"\d+\.\d{6} ")
 _END = b"\r\n0\r\n\r\n"
@@ -91,7 +91,7 @@ class Reader(asyncio.Protocol):
             self.ended.set_exception(ConnectionError(f"the stream was cut after {self.tokens} tokens: {self.line!r}"))
 
 
-async def main(asked: dict[str, Any]) -> None:
+async def read(asked: dict[str, Any]) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
     readers = [Reader(text.encode(), asked["times"], asked["delays"]) for text in asked["requests"]]
     began = time.monotonic()
@@ -100,7 +100,7 @@ async def main(asked: dict[str, Any]) -> None:
         await loop.create_connection(lambda reader=reader: reader, "127.0.0.1", asked["port"])  # type: ignore[misc]
     async with asyncio.timeout(120):
         await asyncio.gather(*(reader.ended for reader in readers))
-    found = {
+    return {
         "tokens": sum(reader.tokens for reader in readers),
         "refused": sum(reader.refused for reader in readers),
         "seconds": max(reader.last for reader in readers) - began,
@@ -108,8 +108,7 @@ async def main(asked: dict[str, Any]) -> None:
         "firsts": [first for reader in readers for first in reader.firsts],
         "delays": sorted(delay for reader in readers for delay in reader.delays),
     }
-    print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    uvloop.run(main(json.load(sys.stdin)))
+    uvloop.run(answer(read))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from chat_core.errors import ChatError
+from entrypoints.garbage import uncollected
 from entrypoints.settings import ENV_FILE, Settings, SettingsError, load_model_settings, load_settings, read_environ
 from entrypoints.version import VERSION
 
@@ -42,12 +43,14 @@ def serve(options: argparse.Namespace) -> int:
     given = {"host": options.host, "port": options.port, "workers": options.workers}
 
     def act(settings: Settings) -> int:
-        from chat_core.errors import StorageUnavailable
-        from entrypoints.container import SchemaMismatch, build_container, prepare_storage
-        from entrypoints.serve import run
+        with uncollected():
+            from chat_core.errors import StorageUnavailable
+            from entrypoints.container import SchemaMismatch, build_container, prepare_storage
+            from entrypoints.serve import run
 
+            container = build_container(settings)
         try:
-            asyncio.run(prepare_storage(build_container(settings)))
+            asyncio.run(prepare_storage(container))
         except SchemaMismatch as error:
             print(f"{error}.", file=sys.stderr)
             return 2

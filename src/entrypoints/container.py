@@ -6,8 +6,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from dependency_injector import containers, providers
-
 from adapters.auth.passwords import CryptContextPasswords
 from adapters.auth.tokens import JwtTokens, Key
 from adapters.llm import offers
@@ -52,8 +50,13 @@ from chat_core.use_cases.prompts import Budget, Prompts
 from chat_core.use_cases.quotas import Quotas
 from chat_core.use_cases.turns import Turns
 from entrypoints.health import Draining, Part, Readiness
+from entrypoints.loading import absent
 from entrypoints.open_streams import OpenStreams
 from entrypoints.settings import NO_RATES, Rate, Settings, SettingsError
+
+# It can read settings with these, and inject into applications of those; ours are neither.
+with absent("fastapi", "pydantic", "pydantic_settings", "starlette", "werkzeug", "yaml"):
+    from dependency_injector import containers, providers
 
 #: Failures in a row after which a model counts as down.
 FAILURES_TILL_DOWN = 5
@@ -91,9 +94,12 @@ async def _open_sql(database: Database, settings: Settings) -> None:
 
 
 async def _open_sql_now(database: Database, settings: Settings) -> None:
-    if settings.auto_migrate:
+    state = await migrate.check(database)
+    # Alembic takes longer to load than all the rest of a start takes, and nearly always has nothing to do.
+    if settings.auto_migrate and not state.fits:
         await migrate.upgrade(settings.database_url)
-    (await migrate.check(database)).require()
+        state = await migrate.check(database)
+    state.require()
 
 
 async def _close_sql(database: Database) -> None:

@@ -89,24 +89,38 @@ def test_help_loads_nothing_heavy(tmp_path):
     assert modules_after(code, tmp_path).isdisjoint(HEAVY)
 
 
+#: An API of these settings, from its start to where it takes requests.
+STARTS = (
+    "import asyncio\n"
+    "from entrypoints.container import build_container, prepare_storage\n"
+    "from entrypoints.settings import load_settings, read_environ\n"
+    "settings = load_settings(read_environ())\n"
+    "asyncio.run(prepare_storage(build_container(settings)))\n"
+    "from entrypoints import serve\n"
+    "from entrypoints.http.asgi import create\n"
+    "from entrypoints.running import running\n"
+    "create()\n"
+    "async def start():\n"
+    "    async with running(build_container(settings)): await asyncio.sleep(0.2)\n"
+    "asyncio.run(start())\n"
+)
+
+
 @pytest.mark.abuse("A97")
 def test_an_api_with_an_echo_loads_no_client_of_anything_else(tmp_path):
-    code = (
-        "import asyncio\n"
-        "from entrypoints.http.asgi import create\n"
-        "from entrypoints.container import build_container\n"
-        "from entrypoints.settings import load_settings, read_environ\n"
-        "from entrypoints.running import running\n"
-        "create()\n"
-        "async def start():\n"
-        "    async with running(build_container(load_settings(read_environ()))): await asyncio.sleep(0.2)\n"
-        "asyncio.run(start())\n"
-    )
-    loaded = modules_after(code, tmp_path, LLM="echo")
+    loaded = modules_after(STARTS, tmp_path, LLM="echo")
     assert loaded.isdisjoint({"aiohttp", "redis", "dramatiq", "httpx2", "openai", "anthropic", "prometheus_client"})
     assert loaded.isdisjoint({"google.genai", "google.generativeai", "google.protobuf", "grpc"})
     assert loaded.isdisjoint({"google.auth", "requests", "tenacity"})
     assert not {name for name in loaded if name.startswith(("adapters.llm.gemini", "adapters.llm.sdk"))}
+
+
+def test_an_api_on_a_database_of_its_version_loads_neither_migrations_nor_what_it_has_no_use_for(run, tmp_path):
+    assert run("migrate", SECRET_KEY=KEY)[0] == 0
+    loaded = modules_after(STARTS, tmp_path, LLM="echo", SECRET_KEY=KEY)
+    assert loaded.isdisjoint({"alembic", "mako", "attr", "pydantic", "pydantic_settings", "werkzeug", "starlette"})
+    # They are hidden from those who would load them for nothing, and from nobody else.
+    assert {"pydantic", "attr"} <= modules_after(f"{STARTS}\nimport pydantic, attr", tmp_path, LLM="echo")
 
 
 def test_the_version_is_the_installed_one(run):

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -102,6 +102,28 @@ async def test_what_is_said_is_shown_to_everyone_in_one_rendering(held):
         for viewer in viewers:
             assert await viewer.sees(1) == [1]
         assert len([event for event in rendered if event.seq == 1]) == 1
+
+
+async def test_what_comes_together_is_written_together_to_everyone(held):
+    ann, ben = await held.person("ann"), await held.person("ben")
+    room = await held.room(ann)
+    feed = DeafFeed()
+    with a_hub(held, feed) as hub:
+        written: list[list[bytes]] = []
+
+        def at_once(items: Sequence[bytes]) -> bool:
+            written.append(list(items))
+            return True
+
+        there = await Viewer(hub, ben).opens(room)
+        for _ in range(3):
+            await Viewer(hub, ann, at_once=at_once).opens(room)
+        written.clear()
+        for number in range(5):
+            await held.say(ann, room, str(number))
+        feed.spread(LogGrew(room_id=room.id, seq=5))
+        await there.sees(5)
+        assert [[json.loads(item)["seq"] for item in items] for items in written] == [[1, 2, 3, 4, 5]] * 3
 
 
 async def test_the_log_is_read_once_for_everyone(held):

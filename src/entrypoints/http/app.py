@@ -26,6 +26,7 @@ from entrypoints.http.peers import peer_of
 from entrypoints.http.reply_stream import ReplyStreams
 from entrypoints.http.request_log import RequestLog
 from entrypoints.http.sockets import Sockets
+from entrypoints.loading import absent
 from entrypoints.running import drains_first, running
 from entrypoints.version import VERSION
 
@@ -100,24 +101,31 @@ def create_app(container: Container) -> RequestLog:
             with drains_first(container.draining(), settings.drain_delay):
                 yield
 
-    app = Litestar(
-        [*ROUTES, system.docs_router, page.router],
-        dependencies=dependencies,
-        lifespan=[lifespan],
-        request_class=StrictRequest,
-        request_max_body_size=settings.max_body_bytes,
-        exception_handlers={
-            ChatError: problems.from_core,
-            HTTPException: problems.from_framework,
-            Exception: problems.from_bug,
-        },
-        cors_config=_cors(settings.cors_origins),
-        openapi_config=None,
-        logging_config=None,
-        state=State(
-            {"authenticate": container.authenticate(), "openapi": openapi, "limits": container.limits(), "peer_of": who}
-        ),
-    )
+    # It would load them where they are installed, to take them as forms; ours are of msgspec.
+    with absent("attr", "pydantic"):
+        app = Litestar(
+            [*ROUTES, system.docs_router, page.router],
+            dependencies=dependencies,
+            lifespan=[lifespan],
+            request_class=StrictRequest,
+            request_max_body_size=settings.max_body_bytes,
+            exception_handlers={
+                ChatError: problems.from_core,
+                HTTPException: problems.from_framework,
+                Exception: problems.from_bug,
+            },
+            cors_config=_cors(settings.cors_origins),
+            openapi_config=None,
+            logging_config=None,
+            state=State(
+                {
+                    "authenticate": container.authenticate(),
+                    "openapi": openapi,
+                    "limits": container.limits(),
+                    "peer_of": who,
+                }
+            ),
+        )
     shorten(app)
     sockets = Sockets(
         hub=container.hub(),

@@ -4,13 +4,14 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from contextlib import AbstractContextManager, aclosing, closing, nullcontext
 from typing import Any
 
 from litestar import Response
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
+from chat_core.alarm import Alarm
 from chat_core.errors import NotFound, Unavailable
 from entrypoints.http.request_log import HEAD
 
@@ -101,9 +102,10 @@ class _Streaming(ASGIResponse):
         body = b"retry: %d\n" % random.randint(500, 1500)  # noqa: S311 - no secret
         try:
             await send({"type": "http.response.body", "body": body, "more_body": True})
-            async for chunk in self.chunks:
-                async with asyncio.timeout(SLOW):
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            with closing(Alarm()) as within:
+                async for chunk in self.chunks:
+                    async with within(SLOW):
+                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except TimeoutError:
             # The body stays unfinished: the server closes the connection, and the client knows that there is more.
             log.info("a reader was too slow and is cut off")

@@ -39,14 +39,14 @@ class Wire:
         # With extensions, such as compression, a frame is not what it was before.
         return protocol.handshake_complete and not protocol.close_sent and not protocol.conn.extensions
 
-    def now(self, frame: bytes) -> bool:
-        """Write it, where that needs no waiting; says whether it did."""
+    def now(self, frames: Sequence[bytes]) -> bool:
+        """Write these, where that needs no waiting; says whether it did."""
         protocol = self._protocol
         if protocol is None or not protocol.writable.is_set() or protocol.disconnected:
             return False
         if not self._passable(protocol) or protocol.transport.is_closing():
             return False
-        protocol.transport.write(frame)
+        protocol.transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
         return True
 
     async def write(self, frames: Sequence[bytes]) -> None:

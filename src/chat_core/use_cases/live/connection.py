@@ -29,9 +29,9 @@ class Ended(StrEnum):
 class Connection:
     """What is to be sent to one client, in its transport's form, and within bounds; one reader takes it out.
 
-    ``encode`` makes that form. ``at_once`` sends something without waiting, where the transport takes it now, and says
-    whether it did: then nobody has to be woken for it. A client that does not keep up is ended, and comes back with its
-    cursor.
+    ``encode`` makes that form. ``at_once`` sends such items without waiting, where the transport takes them now, and
+    says whether it did: then nobody has to be woken for it. A client that does not keep up is ended, and comes back
+    with its cursor.
     """
 
     __slots__ = (
@@ -54,7 +54,7 @@ class Connection:
         actor: Actor,
         encode: Callable[[LiveEvent], bytes],
         *,
-        at_once: Callable[[bytes], bool] | None = None,
+        at_once: Callable[[Sequence[bytes]], bool] | None = None,
         frames: int = FRAMES_MAX,
         bytes_: int = BYTES_MAX,
     ) -> None:
@@ -70,18 +70,19 @@ class Connection:
         self._news: asyncio.Future[None] | None = None
         self._emptied: asyncio.Future[None] | None = None
 
-    def show(self, event: LiveEvent) -> None:
-        """Send it, soon, unless this has ended."""
-        self.put(event.form(self.encode))
+    def show(self, *events: LiveEvent) -> None:
+        """Send them, soon, unless this has ended."""
+        encode = self.encode
+        self.put(*[event.form(encode) for event in events])
 
-    def put(self, item: bytes) -> None:
-        """Send this, soon, unless this has ended."""
+    def put(self, *items: bytes) -> None:
+        """Send these, soon and in this order, unless this has ended."""
         if self.ended is not None:
             return
-        if self._at_once is not None and not self._items and not self._sending and self._at_once(item):
+        if self._at_once is not None and not self._items and not self._sending and self._at_once(items):
             return
-        self._items.append(item)
-        self._room -= len(item)
+        self._items += items
+        self._room -= sum(map(len, items))
         if len(self._items) > self._frames or self._room < 0:
             self.end(Ended.SLOW)
         self._wake()

@@ -129,9 +129,8 @@ class Hub:
         people = list(room.presence.people.items())
         subscription.started = True
         room.started.add(subscription)
-        if len(room.started) <= CROWD:
-            for user_id, username in people:
-                connection.show(_presence(room.id, user_id, username, present=True))
+        if people and len(room.started) <= CROWD:
+            connection.show(*(_presence(room.id, user_id, username, present=True) for user_id, username in people))
         if self.on_start is not None:
             self.on_start(subscription)
         first = not room.presence.is_here(subscription.actor.user_id)
