@@ -19,8 +19,13 @@ WHAT = {
     "postgres": "send, PostgreSQL, in process",
     "redis": "send, PostgreSQL, Redis and a worker",
     "sqlite": "send, SQLite, against ours on PostgreSQL",
+    "default": "send, PostgreSQL, prompts of 40 and summaries",
 }
-NAMES = {f"send-{kind}-{clients}": (kind, clients) for kind in TARGETS for clients in CLIENTS}
+NAMES = {f"send-{kind}-{clients}": (kind, clients) for kind in TARGETS for clients in CLIENTS} | {
+    "send-default-16": ("default", 16)
+}
+#: What the floor does, and no more: a prompt of ten messages, and nothing that is asked of the model beside it.
+ALIKE = {"CONTEXT_MESSAGES": "10", "SUMMARIES": "off"}
 _BODY = {"content": "Hello there, how are you today? This is a message of a usual length."}
 
 Measure = Callable[[int, float], Awaitable[Load]]
@@ -73,18 +78,26 @@ async def sends(stage: Stage, size: Size, names: list[str]) -> list[Row]:
     measures = {"floor": of_floor(await floor(stage))}
     # SQLite is held against ours on PostgreSQL.
     started = [kind for kind in TARGETS if kind in kinds or (kind == "postgres" and "sqlite" in kinds)]
-    for kind, running in zip(started, await stage.services(started), strict=True):
+    for kind, running in zip(started, await stage.services(started, ALIKE), strict=True):
         measures[kind] = await of_service(running)
+    if "default" in kinds:
+        measures["default"] = await of_service(await stage.service("postgres"))
     for measure in measures.values():
         await measure(16, size.warm_up)
     rows: dict[str, Row] = {}
     for clients in sorted({clients for _, clients in wanted}):
-        deeds = {name: (lambda m=measure: m(clients, size.seconds)) for name, measure in measures.items()}  # noqa: B023
+        deeds = {
+            name: (lambda m=measure: m(clients, size.seconds))  # noqa: B023
+            for name, measure in measures.items()
+            if name != "default" or clients == 16
+        }
         # What has a target is measured more often.
         rounds = size.rounds if clients == 16 else (size.rounds + 1) // 2
         found = {name: median_of(loads) for name, loads in (await in_turn(deeds, rounds)).items()}
         for kind in kinds:
+            if (kind, clients) not in wanted:
+                continue
             name, against = f"send-{kind}-{clients}", found["postgres" if kind == "sqlite" else "floor"]
             what = f"{WHAT[kind]}, {clients} client{'s' if clients > 1 else ''}"
-            rows[name] = rates(name, what, found[kind], against, TARGETS[kind] if clients == 16 else None)
+            rows[name] = rates(name, what, found[kind], against, TARGETS.get(kind) if clients == 16 else None)
     return [rows[name] for name in names]

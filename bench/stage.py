@@ -22,6 +22,7 @@ from tests.faults.service import Service, environment
 
 #: PostgreSQL waits for its disk, as is its default: a commit costs what it costs. It has room for the pages here.
 POSTGRES = {"fsync": "on", "shared_buffers": "256MB", "deadlock_timeout": "1s"}
+DEFAULTS: Mapping[str, str] = {}
 KINDS = ("sqlite", "postgres", "redis")
 T = TypeVar("T")
 
@@ -63,7 +64,7 @@ class Stage:
         self._postgres: Postgres | None = None
         self._redis: Valkey | None = None
         self._stub: Floor | None = None
-        self._services: dict[str, Running] = {}
+        self._services: dict[frozenset[tuple[str, str]], dict[str, Running]] = {}
         self._floors: dict[str, Floor] = {}
 
     async def postgres(self) -> Postgres:
@@ -150,9 +151,9 @@ class Stage:
             **({"REDIS_URL": await self.redis()} if kind == "redis" else {}),
         }
 
-    async def start(self, kinds: Sequence[str]) -> list[Running]:
+    async def start(self, kinds: Sequence[str], environ: Mapping[str, str] = DEFAULTS) -> list[Running]:
         """New services, started together: each one API process, and one worker where the kind is ``redis``."""
-        settings = [await self.settings(kind) for kind in kinds]
+        settings = [await self.settings(kind) | dict(environ) for kind in kinds]
         return await asyncio.gather(*(self._start(*each) for each in zip(kinds, settings, strict=True)))
 
     async def _start(self, kind: str, settings: dict[str, str]) -> Running:
@@ -169,11 +170,12 @@ class Stage:
         """The service of that kind that the lines share."""
         return (await self.services([kind]))[0]
 
-    async def services(self, kinds: Sequence[str]) -> list[Running]:
-        """Several of them."""
-        missing = [kind for kind in kinds if kind not in self._services]
-        self._services.update(zip(missing, await self.start(missing), strict=True))
-        return [self._services[kind] for kind in kinds]
+    async def services(self, kinds: Sequence[str], environ: Mapping[str, str] = DEFAULTS) -> list[Running]:
+        """Several of them, all with these settings of their own."""
+        shared = self._services.setdefault(frozenset(environ.items()), {})
+        missing = [kind for kind in kinds if kind not in shared]
+        shared.update(zip(missing, await self.start(missing, environ), strict=True))
+        return [shared[kind] for kind in kinds]
 
 
 async def several(count: int, deed: Callable[[], Awaitable[T]], at_once: int = 8) -> list[T]:
