@@ -140,19 +140,26 @@ class RedisLine:
         What is asked at the same time travels together. Raises ``RedisError`` or ``OSError`` where Redis is away, at
         once where that is known; whether the commands were carried out is not known then.
         """
+        return await self.post(*commands)
+
+    def post(self, *commands: Command) -> "asyncio.Future[Sequence[Any]]":
+        """As ``ask``, for those who go on meanwhile."""
+        answer: asyncio.Future[Sequence[Any]] = asyncio.get_running_loop().create_future()
+        order = _Order(commands, answer)
         if not self.connected or self._monotonic() < self._rests_until:
-            raise ConnectionError("Redis is away")
-        order = _Order(commands, asyncio.get_running_loop().create_future())
-        try:
-            self._outbox.put_nowait(order)
-        except asyncio.QueueFull:
-            raise ConnectionError("Redis is too slow") from None
-        assert order.answer is not None  # noqa: S101 - for the type checker
-        return await order.answer
+            order.fail(ConnectionError("Redis is away"))
+        else:
+            try:
+                self._outbox.put_nowait(order)
+            except asyncio.QueueFull:
+                order.fail(ConnectionError("Redis is too slow"))
+        return answer
 
     async def _speak(self) -> None:
         while True:
             batch = [await self._outbox.get()]
+            # What is said in the same moment travels together.
+            await asyncio.sleep(0)
             while not self._outbox.empty() and len(batch) < 500:
                 batch.append(self._outbox.get_nowait())
             try:
