@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+from adapters.sql.claims import SqlClaims
 from adapters.sql.engine import Database
 from adapters.sql.messages import SqlMessages
 from adapters.sql.replies import SqlReplies
@@ -15,7 +16,7 @@ from adapters.sql.users import SqlUsers
 from chat_core.domain.ids import ReplyId
 from chat_core.domain.message import Message
 from chat_core.domain.reply import Attempt, Reply
-from chat_core.ports.storage import Accepted, Answered, Offer, Transaction, UnitOfWork
+from chat_core.ports.storage import Accepted, Answered, Claim, Claimed, Offer, Transaction, UnitOfWork
 
 
 class SqlTransaction(Transaction):
@@ -29,6 +30,7 @@ class SqlTransaction(Transaction):
         self._replies = SqlReplies(statements)
         self._messages = SqlMessages(statements, self._replies, self._summaries)
         self._sessions = SqlSessions(statements)
+        self._claims = SqlClaims(statements, self._summaries)
         self._steps = SqlSteps(statements, rooms=self._rooms, messages=self._messages, replies=self._replies)
 
     @property
@@ -57,6 +59,11 @@ class SqlTransaction(Transaction):
 
     async def accept(self, offer: Offer) -> Accepted | None:
         return await self._steps.accept(offer)
+
+    async def claim(self, claim: Claim) -> Claimed | None:
+        if self._statements.dialect == "postgresql":
+            return await self._claims.claim(claim)
+        return await super().claim(claim)
 
     async def answer(
         self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None, *, alone: bool = False

@@ -3,13 +3,13 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Protocol
 from uuid import UUID
 
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, SummaryId, UserId
-from chat_core.domain.message import Message
+from chat_core.domain.message import Message, MessageStatus
 from chat_core.domain.reply import Attempt, Part, Place, Reply
 from chat_core.domain.room import Door, LogEntry, Membership, Room, RoomAI, RoomEvent
 from chat_core.domain.session import Session
@@ -102,6 +102,33 @@ class Answered:
 
     reply: Reply
     message: Message | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A reply that somebody wants to make, for ``lease`` seconds, from ``at`` on.
+
+    ``foreseen``: by the model that a room has chosen (``None``: none), the provider and the model that a first request
+    would go to, as far as that can be told. ``context`` and ``alone`` are as for an ``Offer``.
+    """
+
+    reply_id: ReplyId
+    lease: float
+    at: datetime
+    foreseen: Mapping[str | None, tuple[str, str]] = field(default_factory=dict[str | None, tuple[str, str]])
+    context: int
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A reply that its maker has, and what its prompt is made from; none of it where the room or the message to be
+    answered is gone. ``begun`` is the first request, where it was stored with the claim."""
+
+    reply: Reply
+    ai: RoomAI | None = None
+    context: Context | None = None
+    begun: Attempt | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -570,6 +597,27 @@ class Transaction(Protocol):
         ``DuplicateMessage`` as ``messages.add``, ``OutcomeUnknown`` as ``commit``.
         """
         return None
+
+    async def claim(self, claim: Claim) -> Claimed | None:
+        """What ``replies.claim`` and ``messages.context`` do for a reply; and ``replies.begin_attempt`` too, where it
+        was never claimed before, may be made (``Reply.may_be_made``), and its first request is ``foreseen``.
+
+        ``None`` where it was not to be had. Raises ``OutcomeUnknown`` as ``commit``.
+        """
+        reply = await self.replies.claim(claim.reply_id, claim.lease)
+        if reply is None:
+            return None
+        prompt, room = await self.messages.get(reply.prompt_id), await self.rooms.get(reply.room_id)
+        if room is None or prompt is None or prompt.status is MessageStatus.DELETED:
+            return Claimed(reply=reply)
+        begun = None
+        if reply.epoch == 1 and reply.may_be_made(claim.at) and room.ai.model in claim.foreseen:
+            provider, model = claim.foreseen[room.ai.model]
+            begun = reply.first_attempt(provider, model, claim.at)
+            await self.replies.begin_attempt(begun)
+            reply = reply.asks(begun)
+        context = await self.messages.context(prompt.room_id, prompt.seq, claim.context)
+        return Claimed(reply=reply, ai=room.ai, context=context, begun=begun)
 
     async def answer(
         self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None, *, alone: bool = False
