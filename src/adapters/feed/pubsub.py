@@ -21,6 +21,10 @@ log = logging.getLogger(__name__)
 _NEWS = "chat:replies"
 _ALIVE = "chat:workers"
 _ROOMS = "chat:rooms"
+_BEGUN = "chat:begun"
+_WANTED = "chat:wanted"
+#: So many replies are named in one message.
+_TOGETHER = 200
 #: What a call to Redis may take, in seconds.
 TIMEOUT = 0.2
 #: A worker that was not heard of for this long, in seconds, is not counted on.
@@ -63,10 +67,28 @@ def _no_rooms(_: str) -> None:
     pass
 
 
+def _not_wanted(_: Sequence[ReplyId]) -> None:
+    pass
+
+
+def _not_begun(_: ReplyId, __: int) -> None:
+    pass
+
+
+def _id_of(data: bytes) -> ReplyId | None:
+    """``None`` for what is none: anybody who reaches Redis can write there."""
+    try:
+        return ReplyId(UUID(data.decode()))
+    except ValueError:
+        return None
+
+
 class RedisLine:
     """One process's line to Redis: what it says and hears there. Reconnects by itself, for ever.
 
-    ``heard`` is called with each reply that some process announces, ``of_rooms`` with the news that they tell of rooms.
+    ``heard`` is called with each reply that some process announces, ``of_rooms`` with the news that they tell of rooms,
+    ``begun`` with a reply that is made somewhere and its epoch, ``wanted`` with those that somebody follows somewhere.
+    A worker, whom nobody has a room open at, hears of no rooms and of nothing that begins.
     """
 
     def __init__(self, url: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -86,13 +108,16 @@ class RedisLine:
         self.connected = False
         self.heard: Callable[[ReplyId], Awaitable[None]] = _nobody
         self.of_rooms: Callable[[str], None] = _no_rooms
+        self.begun: Callable[[ReplyId, int], None] = _not_begun
+        self.wanted: Callable[[Sequence[ReplyId]], None] = _not_wanted
 
     async def open(self, *, works: bool) -> None:
         """Begin to listen; with ``works``, say once a second that a worker is here.
 
         Waits a moment for Redis, so that the first replies of a process already go to the workers.
         """
-        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._speak())]
+        channels = [_NEWS, _ALIVE, _WANTED, *(() if works else (_ROOMS, _BEGUN))]
+        self._tasks = [asyncio.create_task(self._listen(channels)), asyncio.create_task(self._speak())]
         if works:
             self._tasks.append(asyncio.create_task(self._pulse()))
         with suppress(TimeoutError):
@@ -124,6 +149,17 @@ class RedisLine:
     def say_of_rooms(self, text: str) -> None:
         """The same with news of rooms."""
         self._put(_ROOMS, text)
+
+    def say_wanted(self, reply_ids: Sequence[ReplyId]) -> None:
+        """Say that these are followed here, to whoever makes them."""
+        for start in range(0, len(reply_ids), _TOGETHER):
+            self._put(_WANTED, "\n".join(map(str, reply_ids[start : start + _TOGETHER])))
+
+    async def tell_begun(self, reply_id: ReplyId, epoch: int) -> None:
+        """Say that it is made here. Raises as ``ask``."""
+        (answer,) = await self.ask(("PUBLISH", _BEGUN, f"{reply_id} {epoch}"))
+        if isinstance(answer, Exception):
+            raise answer
 
     def _put(self, channel: str, text: str) -> None:
         if self.connected:
@@ -188,11 +224,11 @@ class RedisLine:
             self.tell("PUBLISH", _ALIVE, "1")
             await asyncio.sleep(PULSE)
 
-    async def _listen(self) -> None:
+    async def _listen(self, channels: Sequence[str]) -> None:
         while True:
             try:
                 async with self._listener.pubsub() as pubsub:
-                    await pubsub.subscribe(_NEWS, _ALIVE, _ROOMS)
+                    await pubsub.subscribe(*channels)
                     await self._hear(pubsub)
             except (RedisError, OSError, TimeoutError) as error:
                 if self.connected:
@@ -222,12 +258,13 @@ class RedisLine:
     async def _take(self, channel: bytes, data: bytes) -> None:
         if channel == _ALIVE.encode():
             self._worker_heard = self._monotonic()
-            return
-        if channel == _ROOMS.encode():
+        elif channel == _ROOMS.encode():
             self.of_rooms(data.decode(errors="replace"))
-            return
-        try:
-            reply_id = ReplyId(UUID(data.decode()))
-        except ValueError:
-            return  # anybody who reaches Redis can write there
-        await self.heard(reply_id)
+        elif channel == _WANTED.encode():
+            self.wanted([reply_id for line in data.split(b"\n") if (reply_id := _id_of(line)) is not None])
+        elif channel == _BEGUN.encode():
+            text, _, epoch = data.partition(b" ")
+            if (reply_id := _id_of(text)) is not None and epoch.isdigit() and len(epoch) < 10:
+                self.begun(reply_id, int(epoch))
+        elif (reply_id := _id_of(data)) is not None:
+            await self.heard(reply_id)

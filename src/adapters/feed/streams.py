@@ -3,11 +3,17 @@
 Redis takes an id only where it is larger than all before it (XADD), which is what keeps a maker out whose reply another
 one has taken over; and it appends only where the stream is still there (NOMKSTREAM), so that a stream which was lost is
 noticed by its maker, who writes it anew, from its first part on.
+
+Most answers nobody follows part by part. A stream is written once somebody elsewhere says that they do, and then from
+the first part on; they go on saying so, so that one that was not heard costs a moment. The maker of a later epoch
+writes its beginning all the same: it is what keeps the earlier one out.
 """
 
 import asyncio
 import logging
 import random
+import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Protocol
@@ -29,8 +35,12 @@ log = logging.getLogger(__name__)
 LIFE = 4000
 #: One whose reply has its end, after this long: who comes later reads the stored text.
 AFTERLIFE = 30
-#: How long one blocking read lasts at the most, in seconds.
-BLOCK = 2.0
+#: How long one blocking read lasts at the most, in seconds; also how often it is said again what is followed here.
+BLOCK = 1.0
+#: That somebody follows a reply counts for this long, in seconds, where it is not made here yet.
+RECENT = 3 * BLOCK
+#: So many of them are remembered at the most.
+MOST = 10_000
 #: Between two reads, in seconds: what comes meanwhile is read together.
 BREATH = 0.005
 
@@ -67,18 +77,33 @@ class _Written:
         self.parts: list[Part] = []
         #: Another maker has the reply, and Redis takes nothing of this one any more.
         self.fenced = False
+        #: Whether it is to have a stream.
+        self.wanted = epoch > 1
         self.lock = asyncio.Lock()
 
 
 class RedisReplyFeed(ReplyFeed):
     """What is announced and shown in one process is heard in all that have the same Redis; here even without it."""
 
-    def __init__(self, local: LocalReplyFeed, line: RedisLine, reader: "StreamReader") -> None:
+    def __init__(
+        self,
+        local: LocalReplyFeed,
+        line: RedisLine,
+        reader: "StreamReader",
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._local = local
         self._line = line
         self._reader = reader
+        self._monotonic = monotonic
         self._written: dict[ReplyId, _Written] = {}
+        # Replies that somebody elsewhere follows and that are not made here yet, with when that was heard.
+        self._wanted: OrderedDict[ReplyId, float] = OrderedDict()
+        self._tasks: set[asyncio.Task[bool]] = set()
         line.heard = local.announce
+        line.wanted = self._follows_elsewhere
+        line.begun = self._begun_elsewhere
         local.comes = lambda: line.connected
 
     async def announce(self, reply_id: ReplyId) -> None:
@@ -91,7 +116,17 @@ class RedisReplyFeed(ReplyFeed):
     async def begin(self, reply_id: ReplyId, epoch: int) -> bool:
         await self._local.begin(reply_id, epoch)
         written = self._written[reply_id] = _Written(epoch)
-        return await self._bring(reply_id, written, anew=True)
+        if self._wanted.pop(reply_id, None) is not None:
+            written.wanted = True
+        if written.wanted:
+            return await self._bring(reply_id, written, anew=True)
+        try:
+            await self._line.tell_begun(reply_id, epoch)
+        except (RedisError, OSError):
+            # By writing a stream its maker finds out when Redis is back.
+            written.wanted = True
+            return False
+        return True
 
     async def append(self, reply_id: ReplyId, parts: Sequence[Part]) -> bool:
         await self._local.append(reply_id, parts)
@@ -99,12 +134,12 @@ class RedisReplyFeed(ReplyFeed):
         if written is None:
             return False
         written.parts.extend(parts)
-        return await self._bring(reply_id, written)
+        return await self._bring(reply_id, written) if written.wanted else self._line.connected
 
     async def end(self, reply_id: ReplyId) -> None:
         await self._local.end(reply_id)
         written = self._written.pop(reply_id, None)
-        if written is not None and not written.fenced and self._line.connected:
+        if written is not None and written.wanted and not written.fenced and self._line.connected:
             self._line.tell("EXPIRE", _key(reply_id), AFTERLIFE)
 
     @asynccontextmanager
@@ -116,6 +151,30 @@ class RedisReplyFeed(ReplyFeed):
         finally:
             if not self._local.is_followed(reply_id):
                 self._reader.forget(reply_id)
+
+    def _begun_elsewhere(self, reply_id: ReplyId, epoch: int) -> None:
+        # Of one that is made here, the storage says whether it is not any more.
+        if reply_id not in self._written:
+            self._local.take(reply_id, epoch, ())
+
+    def _follows_elsewhere(self, reply_ids: Sequence[ReplyId]) -> None:
+        now = self._monotonic()
+        for reply_id in reply_ids:
+            written = self._written.get(reply_id)
+            if written is None:
+                self._wanted[reply_id] = now
+                self._wanted.move_to_end(reply_id)
+            elif not written.wanted:
+                written.wanted = True
+                task = asyncio.get_running_loop().create_task(self._bring_all(reply_id, written))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        while self._wanted and (len(self._wanted) > MOST or next(iter(self._wanted.values())) < now - RECENT):
+            self._wanted.popitem(last=False)
+
+    async def _bring_all(self, reply_id: ReplyId, written: _Written) -> bool:
+        # One that has its end meanwhile leaves no stream behind: it is stored.
+        return self._written.get(reply_id) is written and await self._bring(reply_id, written, anew=True)
 
     async def _bring(self, reply_id: ReplyId, written: _Written, *, anew: bool = False) -> bool:
         async with written.lock:
@@ -180,6 +239,7 @@ class StreamReader:
         self._bell = f"chat:bell:{uuid4()}"
         self._rung = b"0"
         self._seen: dict[ReplyId, bytes] = {}
+        self._said = 0.0
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -197,7 +257,9 @@ class StreamReader:
 
     def look(self) -> None:
         """Somebody follows one more reply."""
-        if any(reply_id not in self._seen for reply_id in self._local.followed_from_elsewhere()):
+        new = [reply_id for reply_id in self._local.followed_from_elsewhere() if reply_id not in self._seen]
+        if new:
+            self._line.say_wanted(new)
             if self._wanted.is_set() and self._line.connected:
                 self._line.tell("XADD", self._bell, "MAXLEN", 1, "*", b"b", b"")
                 self._line.tell("EXPIRE", self._bell, LIFE)
@@ -215,6 +277,9 @@ class StreamReader:
                 self._wanted.clear()
                 await self._wanted.wait()
                 continue
+            if time.monotonic() - self._said >= BLOCK:
+                self._said = time.monotonic()
+                self._line.say_wanted(followed)
             try:
                 await self._read()
             except (RedisError, OSError, TimeoutError) as error:
