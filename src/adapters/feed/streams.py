@@ -24,7 +24,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from adapters.feed.pubsub import TIMEOUT, Command, RedisLine
+from adapters.feed.pubsub import TIMEOUT, RedisLine
+from adapters.feed.wire import Command
 from chat_core.domain.ids import ReplyId
 from chat_core.domain.reply import Part
 from chat_core.ports.delivery import PartsWatch, ReplyFeed, Watch
@@ -103,7 +104,6 @@ class RedisReplyFeed(ReplyFeed):
         self._tasks: set[asyncio.Task[bool]] = set()
         line.heard = local.announce
         line.wanted = self._follows_elsewhere
-        line.begun = self._begun_elsewhere
         local.comes = lambda: line.connected
 
     async def announce(self, reply_id: ReplyId) -> None:
@@ -121,7 +121,7 @@ class RedisReplyFeed(ReplyFeed):
         if written.wanted:
             return await self._bring(reply_id, written, anew=True)
         try:
-            await self._line.tell_begun(reply_id, epoch)
+            await self._line.ask(("PING",))
         except (RedisError, OSError):
             # By writing a stream its maker finds out when Redis is back.
             written.wanted = True
@@ -151,11 +151,6 @@ class RedisReplyFeed(ReplyFeed):
         finally:
             if not self._local.is_followed(reply_id):
                 self._reader.forget(reply_id)
-
-    def _begun_elsewhere(self, reply_id: ReplyId, epoch: int) -> None:
-        # Of one that is made here, the storage says whether it is not any more.
-        if reply_id not in self._written:
-            self._local.take(reply_id, epoch, ())
 
     def _follows_elsewhere(self, reply_ids: Sequence[ReplyId]) -> None:
         now = self._monotonic()
@@ -281,14 +276,15 @@ class StreamReader:
                 self._said = time.monotonic()
                 self._line.say_wanted(followed)
             try:
-                await self._read()
+                if await self._read():
+                    await asyncio.sleep(BREATH)
             except (RedisError, OSError, TimeoutError) as error:
                 log.debug("streams were not read: %s", error)
                 await asyncio.sleep(random.uniform(0.1, 0.3))  # noqa: S311 - no secret
-            await asyncio.sleep(BREATH)
 
-    async def _read(self) -> None:
-        asked = dict(self._seen)
+    async def _read(self) -> bool:
+        """Whether there was any text: the beginning of an answer is no reason to wait for more."""
+        asked, texts = dict(self._seen), False
         keys: dict[Any, Any] = {self._bell: self._rung}
         keys.update((_key(reply_id), seen) for reply_id, seen in asked.items())
         found: Any = await self._client.xread(keys, block=int(BLOCK * 1000))
@@ -299,7 +295,9 @@ class StreamReader:
             reply_id = ReplyId(UUID(name.decode().removeprefix("chat:reply:")))
             if self._seen.get(reply_id) == asked[reply_id]:
                 self._seen[reply_id] = entries[-1][0]
+                texts = texts or any(_BEGIN not in fields for _, fields in entries)
                 self._take(reply_id, entries)
+        return texts
 
     def _take(self, reply_id: ReplyId, entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
         by_epoch: dict[int, list[Part]] = {}

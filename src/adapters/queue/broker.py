@@ -76,6 +76,8 @@ class _IdConsumer(Consumer):
 
     def __init__(self, client: "redis.Redis", prefetch: int) -> None:
         self._client = client
+        # Of its own: what the client does around each command takes longer than the command.
+        self._connection: Any = client.connection_pool.make_connection()
         self._prefetch = prefetch
         self._taken: set[str] = set()
 
@@ -84,8 +86,10 @@ class _IdConsumer(Consumer):
             time.sleep(0.01)
             return None
         try:
-            found: Any = self._client.blpop([KEY], timeout=_WAIT)
+            self._connection.send_command("BLPOP", KEY, _WAIT)
+            found: Any = self._connection.read_response()
         except redis.RedisError as error:
+            self._connection.disconnect()
             # The worker knows this error alone: it comes back to try again, and says so in one line.
             raise ConnectionClosed(error) from None
         if found is None:
@@ -106,6 +110,9 @@ class _IdConsumer(Consumer):
     def nack(self, message: MessageProxy) -> None:
         # One that could not be begun is still due in the storage.
         self._taken.discard(message.message_id)
+
+    def close(self) -> None:
+        self._connection.disconnect()
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """What was taken and not begun goes back, to where it was."""

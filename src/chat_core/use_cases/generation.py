@@ -86,10 +86,11 @@ class GenerateReply:
         draft = Draft(epoch=job.reply.epoch, number=job.made, wasted=job.wasted, prompt_tokens=round(tokens))
         if job.begun is not None:
             draft.number, draft.attempt = job.begun.number, job.begun
-        # Before the first request: from now on what an earlier maker still has to show is not taken.
-        await self.feed.begin(reply_id, job.reply.epoch)
+        if job.reply.epoch > 1:
+            # Before the first request: from now on what an earlier maker still has to show is not taken.
+            await self.feed.begin(reply_id, job.reply.epoch)
         making = asyncio.create_task(self._stream(job, draft))
-        showing = asyncio.create_task(self.show(reply_id, draft))
+        showing = asyncio.create_task(self._show(job.reply, draft))
         try:
             async with self.feed.watch(reply_id) as watch:
                 state = await self._guard(job.reply, making, watch)
@@ -211,6 +212,12 @@ class GenerateReply:
                 raise _NotOurs
             await tx.commit()
         draft.number, draft.attempt = attempt.number, attempt
+
+    async def _show(self, reply: Reply, draft: Draft) -> None:
+        if reply.epoch == 1:
+            # Beside the request: there is no earlier maker.
+            await self.feed.begin(reply.id, reply.epoch)
+        await self.show(reply.id, draft)
 
     # --- the lease ---
 
