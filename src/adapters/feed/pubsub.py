@@ -84,6 +84,7 @@ class RedisLine:
         self._wire = Wire(url, seconds=TIMEOUT)
         self._ear = Wire(url, seconds=TIMEOUT)
         self._heard_at = 0.0
+        self._doubt = asyncio.Event()
         self._monotonic = monotonic
         self._news: list[ReplyId] = []
         self._outbox: asyncio.Queue[_Order] = asyncio.Queue(maxsize=10_000)
@@ -120,6 +121,11 @@ class RedisLine:
             self._outbox.get_nowait().fail(ConnectionError("the line is closed"))
         for wire in (self._wire, self._ear):
             await wire.close()
+
+    @property
+    def answers(self) -> bool:
+        """Whether it stands, and no command failed a moment ago."""
+        return self.connected and self._monotonic() >= self._rests_until
 
     @property
     def has_workers(self) -> bool:
@@ -168,7 +174,7 @@ class RedisLine:
         """As ``ask``, for those who go on meanwhile."""
         answer: asyncio.Future[Sequence[Any]] = asyncio.get_running_loop().create_future()
         order = _Order(commands, answer)
-        if not self.connected or self._monotonic() < self._rests_until:
+        if not self.answers:
             order.fail(ConnectionError("Redis is away"))
         else:
             try:
@@ -192,6 +198,7 @@ class RedisLine:
                 log.debug("Redis was not reached: %s", error)
                 # Those who ask meanwhile are not to wait for the same discovery, one batch after the other.
                 self._rests_until = self._monotonic() + REST
+                self._doubt.set()
                 for order in batch:
                     order.fail(error)
                 continue
@@ -237,12 +244,17 @@ class RedisLine:
             watching.cancel()
 
     async def _watch(self) -> None:
-        """Where it is silent: is the line still there? One that hangs does not answer a ping within a pulse."""
+        """Where it is silent, or a command was not answered: is the line still there? One that hangs does not answer a
+        ping within a pulse."""
         while True:
             since = self._heard_at
-            await asyncio.sleep(PULSE)
-            if self._heard_at > since:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PULSE):
+                    await self._doubt.wait()
+            if not self._doubt.is_set() and self._heard_at > since:
                 continue
+            self._doubt.clear()
+            since = self._heard_at
             with suppress(RedisError, OSError):
                 await self._ear.send([("PING",)])
             await asyncio.sleep(PULSE)

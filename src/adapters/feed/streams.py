@@ -134,7 +134,7 @@ class RedisReplyFeed(ReplyFeed):
         if written is None:
             return False
         written.parts.extend(parts)
-        return await self._bring(reply_id, written) if written.wanted else self._line.connected
+        return await self._bring(reply_id, written) if written.wanted else self._line.answers
 
     async def end(self, reply_id: ReplyId) -> None:
         await self._local.end(reply_id)
