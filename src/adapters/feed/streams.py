@@ -15,17 +15,14 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
-import redis.asyncio as redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from adapters.feed.pubsub import TIMEOUT, RedisLine
-from adapters.feed.wire import Command
+from adapters.feed.wire import Command, Wire
 from chat_core.domain.ids import ReplyId
 from chat_core.domain.reply import Part
 from chat_core.ports.delivery import PartsWatch, ReplyFeed, Watch
@@ -227,9 +224,7 @@ class StreamReader:
     def __init__(self, local: LocalReplyFeed, line: RedisLine, url: str) -> None:
         self._local = local
         self._line = line
-        self._client = redis.Redis.from_url(
-            url, socket_timeout=BLOCK + 1.0, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0)
-        )
+        self._wire = Wire(url, seconds=TIMEOUT)
         # An entry in this stream of our own ends a blocking read that does not know yet what is to be read.
         self._bell = f"chat:bell:{uuid4()}"
         self._rung = b"0"
@@ -247,8 +242,7 @@ class StreamReader:
             # More than once: redis-py can turn a cancellation into an error of its own.
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=0.2)
-        with suppress(RedisError, OSError):
-            await self._client.aclose()
+        await self._wire.close()
 
     def look(self) -> None:
         """Somebody follows one more reply."""
@@ -285,10 +279,13 @@ class StreamReader:
     async def _read(self) -> bool:
         """Whether there was any text: the beginning of an answer is no reason to wait for more."""
         asked, texts = dict(self._seen), False
-        keys: dict[Any, Any] = {self._bell: self._rung}
-        keys.update((_key(reply_id), seen) for reply_id, seen in asked.items())
-        found: Any = await self._client.xread(keys, block=int(BLOCK * 1000))
-        for name, entries in found or ():
+        keys = [self._bell, *map(_key, asked)]
+        command: Command = ("XREAD", "BLOCK", int(BLOCK * 1000), "STREAMS", *keys, self._rung, *asked.values())
+        (found,) = await self._wire.ask([command], BLOCK + 1.0)
+        if isinstance(found, Exception):
+            raise found
+        # A map, or in the elder protocol a list of pairs.
+        for name, entries in dict(found or ()).items():
             if name == self._bell.encode():
                 self._rung = entries[-1][0]
                 continue
@@ -299,13 +296,13 @@ class StreamReader:
                 self._take(reply_id, entries)
         return texts
 
-    def _take(self, reply_id: ReplyId, entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
+    def _take(self, reply_id: ReplyId, entries: Sequence[tuple[bytes, Sequence[bytes]]]) -> None:
         by_epoch: dict[int, list[Part]] = {}
         for id_, fields in entries:
             epoch, offset = _place(id_)
             parts = by_epoch.setdefault(epoch, [])
             if offset:
-                text = fields.get(_TEXT)
+                text = dict(zip(fields[::2], fields[1::2], strict=False)).get(_TEXT)
                 parts.append(Part(epoch, offset, text.decode(errors="replace") if text is not None else None))
         for epoch, parts in sorted(by_epoch.items()):
             self._local.take(reply_id, epoch, parts)

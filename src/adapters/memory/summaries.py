@@ -41,7 +41,7 @@ class MemorySummaries(Summaries):
         ready = [summary for summary in self._of(room_id, SummaryStatus.READY) if summary.up_to < seq]
         return max(ready, key=lambda summary: summary.up_to, default=None)
 
-    async def ask(self, summary: Summary) -> None:
+    async def ask(self, summary: Summary, *, alone: bool = False) -> None:
         ready = self._of(summary.room_id, SummaryStatus.READY)
         if not self._of(summary.room_id, SummaryStatus.DUE) and all(known.up_to < summary.up_to for known in ready):
             self.table.put(summary.id, HeldSummary(summary))

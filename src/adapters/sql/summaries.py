@@ -131,8 +131,9 @@ class SqlSummaries(Summaries):
     def __init__(self, statements: SqlStatements) -> None:
         self._statements = statements
 
-    async def ask(self, summary: Summary) -> None:
-        await self._statements.run(_ASK[self._statements.dialect], _values(summary))
+    async def ask(self, summary: Summary, *, alone: bool = False) -> None:
+        run = self._statements.lasting if alone else self._statements.run
+        await run(_ASK[self._statements.dialect], _values(summary))
 
     async def get(self, summary_id: SummaryId, *, alone: bool = False) -> Summary | None:
         """``alone``: as a statement of its own, of a transaction that has not begun."""

@@ -440,9 +440,9 @@ class Summaries(Protocol):
     """Summaries of what was said in rooms, and the making of them. Leases run by the storage's clock."""
 
     @abstractmethod
-    async def ask(self, summary: Summary) -> None:
+    async def ask(self, summary: Summary, *, alone: bool = False) -> None:
         """Store one that is to be made. Changes nothing where one of its room is to be made already, or one that is
-        ready reaches as far."""
+        ready reaches as far. ``alone`` is as for an ``Offer``."""
 
     @abstractmethod
     async def get(self, summary_id: SummaryId) -> Summary | None:

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
-from typing import cast
+from typing import Any, cast
 
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, SummaryId, utc_now, uuid7
 from chat_core.domain.message import AI_NAME, Message, MessageKind, MessageStatus, fingerprint
@@ -86,21 +86,22 @@ class GenerateReply:
         draft = Draft(epoch=job.reply.epoch, number=job.made, wasted=job.wasted, prompt_tokens=round(tokens))
         if job.begun is not None:
             draft.number, draft.attempt = job.begun.number, job.begun
+        beginning = asyncio.create_task(self.feed.begin(reply_id, job.reply.epoch))
         if job.reply.epoch > 1:
             # Before the first request: from now on what an earlier maker still has to show is not taken.
-            await self.feed.begin(reply_id, job.reply.epoch)
+            await beginning
         making = asyncio.create_task(self._stream(job, draft))
-        showing = asyncio.create_task(self._show(job.reply, draft))
+        showing = asyncio.create_task(self.show(reply_id, draft))
         try:
             async with self.feed.watch(reply_id) as watch:
                 state = await self._guard(job.reply, making, watch)
-            await _put_away(making, showing)
+            await _put_away(making, showing, beginning)
             if state is _Makes.LOST:
                 await self._abandon(draft)
             else:
                 await self._end(job, draft, making, state)
         except asyncio.CancelledError:
-            await _put_away(making, showing)
+            await _put_away(making, showing, beginning)
             await self._release(job.reply, draft)
             raise
         finally:
@@ -212,12 +213,6 @@ class GenerateReply:
                 raise _NotOurs
             await tx.commit()
         draft.number, draft.attempt = attempt.number, attempt
-
-    async def _show(self, reply: Reply, draft: Draft) -> None:
-        if reply.epoch == 1:
-            # Beside the request: there is no earlier maker.
-            await self.feed.begin(reply.id, reply.epoch)
-        await self.show(reply.id, draft)
 
     # --- the lease ---
 
@@ -367,7 +362,7 @@ class GenerateReply:
     async def _ask_for_summary(self, summary: Summary) -> None:
         try:
             async with self.uow() as tx:
-                await tx.summaries.ask(summary)
+                await tx.summaries.ask(summary, alone=True)
                 await tx.commit()
         except Unavailable:
             # The next answer asks as well.
@@ -396,8 +391,8 @@ def _summary(room_id: RoomId, up_to: int, at: datetime) -> Summary:
     return Summary(id=SummaryId(uuid7()), room_id=room_id, up_to=up_to, created_at=at)
 
 
-async def _put_away(making: "asyncio.Task[End]", showing: "asyncio.Task[None]") -> None:
-    """Cancel the tasks where they still run, and wait until the model call is closed."""
-    making.cancel()
-    showing.cancel()
-    await asyncio.wait({making, showing})
+async def _put_away(*tasks: "asyncio.Task[Any]") -> None:
+    """Cancel those that still run, and wait until the model call is closed."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
