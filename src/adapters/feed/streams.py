@@ -14,7 +14,7 @@ import logging
 import random
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 from uuid import UUID, uuid4
@@ -131,7 +131,10 @@ class RedisReplyFeed(ReplyFeed):
         if written is None:
             return False
         written.parts.extend(parts)
-        return await self._bring(reply_id, written) if written.wanted else self._line.answers
+        if not written.wanted:
+            return self._line.answers
+        # To its end also where the maker has no more to show and goes on: those who follow wait for it.
+        return await asyncio.shield(self._soon(self._bring(reply_id, written)))
 
     async def end(self, reply_id: ReplyId) -> None:
         await self._local.end(reply_id)
@@ -158,11 +161,15 @@ class RedisReplyFeed(ReplyFeed):
                 self._wanted.move_to_end(reply_id)
             elif not written.wanted:
                 written.wanted = True
-                task = asyncio.get_running_loop().create_task(self._bring_all(reply_id, written))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._soon(self._bring_all(reply_id, written))
         while self._wanted and (len(self._wanted) > MOST or next(iter(self._wanted.values())) < now - RECENT):
             self._wanted.popitem(last=False)
+
+    def _soon(self, bringing: Coroutine[Any, Any, bool]) -> "asyncio.Task[bool]":
+        task = asyncio.get_running_loop().create_task(bringing)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _bring_all(self, reply_id: ReplyId, written: _Written) -> bool:
         # One that has its end meanwhile leaves no stream behind: it is stored.
