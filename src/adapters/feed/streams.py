@@ -161,7 +161,7 @@ class RedisReplyFeed(ReplyFeed):
                 self._wanted.move_to_end(reply_id)
             elif not written.wanted:
                 written.wanted = True
-                self._soon(self._bring_all(reply_id, written))
+                _ = self._soon(self._bring_all(reply_id, written))
         while self._wanted and (len(self._wanted) > MOST or next(iter(self._wanted.values())) < now - RECENT):
             self._wanted.popitem(last=False)
 
