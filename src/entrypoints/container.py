@@ -66,7 +66,7 @@ START_TRIES = 5
 if TYPE_CHECKING:
     from adapters.feed.pubsub import RedisLine
     from adapters.feed.streams import StreamReader
-    from adapters.queue.remote import QueueWorker
+    from adapters.queue.worker import QueueWorker
     from chat_core.testing.failpoints import Failpoints
     from entrypoints.metrics import Metrics
 
@@ -125,7 +125,7 @@ async def _in_memory() -> Part:
 async def _check_redis(line: "RedisLine | None") -> Part:
     if line is None:
         return Part("ok", "not configured")
-    return Part("ok") if line.connected else Part("degraded", "away: replies are made in the API's processes")
+    return Part("ok") if line.answers else Part("degraded", "away: replies are made in the API's processes")
 
 
 async def _check_workers(line: "RedisLine | None") -> Part:
@@ -305,35 +305,26 @@ def _open_sockets(settings: Settings) -> OpenStreams[str]:
     return OpenStreams(settings.sockets_per_address if settings.rate_limits == "on" else None)
 
 
-def _queue(local: InProcessReplyQueue, line: "RedisLine | None", settings: Settings, worker: bool) -> ReplyQueue:
-    if line is None or settings.redis_url is None:
+def _queue(local: InProcessReplyQueue, line: "RedisLine | None", worker: bool) -> ReplyQueue:
+    if line is None:
         return local
-    from adapters.queue.broker import BellBroker
-    from adapters.queue.remote import TIMEOUT, RemoteReplyQueue
+    from adapters.queue.remote import RemoteReplyQueue
 
     def worked() -> bool:
         return line.connected and (worker or line.has_workers)
 
-    return RemoteReplyQueue(BellBroker(settings.redis_url, timeout=TIMEOUT), local, worked)
+    return RemoteReplyQueue(line.post, local, worked)
 
 
 def _tested_queue(queue: ReplyQueue, failpoints: "Failpoints | None") -> ReplyQueue:
     return failpoints.queue(queue) if failpoints else queue
 
 
-def _close_queue(local: InProcessReplyQueue, queue: ReplyQueue) -> None:
-    if queue is not local:
-        from adapters.queue.remote import RemoteReplyQueue
-
-        if isinstance(queue, RemoteReplyQueue):
-            queue.close()
-
-
 def _queue_worker(local: InProcessReplyQueue, settings: Settings, threads: int) -> "QueueWorker":
-    from adapters.queue.broker import WORKER_TIMEOUT, BellBroker
-    from adapters.queue.remote import QueueWorker
+    from adapters.queue.broker import ListBroker
+    from adapters.queue.worker import QueueWorker
 
-    return QueueWorker(BellBroker(settings.redis_url or "", timeout=WORKER_TIMEOUT), local.take, threads=threads)
+    return QueueWorker(ListBroker(settings.redis_url or ""), local, threads=threads)
 
 
 def _readiness(
@@ -405,9 +396,8 @@ class Container(containers.DeclarativeContainer):
         timeout=settings.provided.model_timeout,
     )
     local_queue = providers.Singleton(_local_queue, generate_reply, failpoints, concurrency)
-    own_queue = providers.Singleton(_queue, local_queue, line, settings, is_worker)
+    own_queue = providers.Singleton(_queue, local_queue, line, is_worker)
     queue = providers.Singleton(_tested_queue, own_queue, failpoints)
-    close_queue = providers.Callable(_close_queue, local_queue, own_queue)
     queue_worker = providers.Singleton(_queue_worker, local_queue, settings, threads)
 
     limits = providers.Singleton(_limits, settings, line, metrics)

@@ -70,7 +70,6 @@ async def running(container: Container) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
         live_replies.close()
         await container.local_queue().close(FINISH_SECONDS)
-        container.close_queue()
         if reader is not None:
             await reader.close()
         if line is not None:

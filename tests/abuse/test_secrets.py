@@ -1,6 +1,6 @@
 """Everything that handles a secret or a text, once: and then they are looked for wherever they must not be."""
 
-import json
+import re
 import socket as sockets
 import threading
 from collections.abc import Iterator
@@ -226,14 +226,14 @@ def look(secrets: set[str], logs: list[Path], told: list[str], answers: list[tup
         assert len(written.splitlines()) > 5
         assert "the model failed" in written or "worker" not in log.name
         assert not [secret for secret in (*secrets, TEXT, ANSWER) if secret in written], log.name
-    assert any("dramatiq" in line for line in told)
+    assert any(is_a_bare_id(line) for line in told)
     assert any("EVALSHA" in line.upper() for line in told)
     assert any(ANSWER in line for line in told)
     for line in told:
         assert not [secret for secret in (*secrets, TEXT) if secret in line], line
         # The parts of an answer, on their way to those who follow it, and nothing else.
         assert ANSWER not in line or '"chat:reply:' in line, line
-        assert "dramatiq" not in line or "args" not in line or is_a_bare_id(line), line
+        assert '"RPUSH"' not in line or is_a_bare_id(line), line
     handing_out = ("/auth/login", "/auth/refresh", "/auth/ws-ticket")
     of_keys = {PASSWORD, CHANGED, WRONG, *KEYS.values(), "$argon2"}
     for path, text in answers:
@@ -244,6 +244,4 @@ def look(secrets: set[str], logs: list[Path], told: list[str], answers: list[tup
 
 def is_a_bare_id(line: str) -> bool:
     """Whether a job on the queue is an id and no more."""
-    start = line.index('{\\"queue_name')
-    job = json.loads(line[start : line.rindex("}") + 1].replace('\\"', '"'))
-    return len(job["args"]) == 1 and len(job["args"][0]) == 36 and not job["kwargs"]
+    return re.search(r'"RPUSH" "chat:queue" "[0-9a-f-]{36}"$', line) is not None

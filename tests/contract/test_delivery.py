@@ -1,9 +1,8 @@
 """Every adapter of the reply queue and of the feeds keeps the contract of its port."""
 
 import asyncio
-import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -15,9 +14,10 @@ from adapters.feed.rooms import RedisRoomFeed, read, written
 from adapters.feed.streams import RedisReplyFeed, StreamReader
 from adapters.memory.delivery import MemoryReplyFeed
 from adapters.memory.room_feed import MemoryRoomFeed
-from adapters.queue.broker import WORKER_TIMEOUT, BellBroker, client
+from adapters.queue.broker import ListBroker, client
 from adapters.queue.in_process import InProcessReplyQueue
-from adapters.queue.remote import QueueWorker, RemoteReplyQueue
+from adapters.queue.remote import AGAIN, KEY, RemoteReplyQueue
+from adapters.queue.worker import QueueWorker
 from chat_core.domain.ids import RoomId, uuid7
 from chat_core.ports.delivery import LogGrew, ReplyFeed, ReplyQueue, RoomFeed
 from chat_core.testing.delivery import Maker, Outage, ReplyQueueContract, a_reply
@@ -81,11 +81,22 @@ async def away(valkey: Valkey) -> AsyncIterator[None]:
 async def working(valkey: Valkey, maker: Maker, concurrency: int = 200) -> AsyncIterator[QueueWorker]:
     """A worker's side of the queue, in this process."""
     local = InProcessReplyQueue(maker, maker.go_on, concurrency=concurrency)
-    worker = QueueWorker(BellBroker(url_of(valkey), timeout=WORKER_TIMEOUT), local.take, threads=2)
+    worker = QueueWorker(ListBroker(url_of(valkey)), local, threads=2)
     await worker.open()
     yield worker
     await worker.close(2)
     await local.close(10)
+
+
+@asynccontextmanager
+async def remote_queue(
+    valkey: Valkey, maker: Maker, worked: Callable[[], bool] = lambda: True, again: float = AGAIN
+) -> AsyncIterator[RemoteReplyQueue]:
+    """The senders' side of it; ``maker`` is theirs, for when it is no use."""
+    here, line = InProcessReplyQueue(maker, maker.go_on), await line_to(valkey)
+    yield RemoteReplyQueue(line.post, here, worked, again=again)
+    await line.close()
+    await here.close(10)
 
 
 @pytest.mark.redis
@@ -96,58 +107,69 @@ class TestRemoteReplyQueue(ReplyQueueContract):
 
     @pytest.fixture
     async def queue(self, valkey: Valkey, maker: Maker) -> AsyncIterator[RemoteReplyQueue]:
-        nobody = InProcessReplyQueue(Maker(), Maker().go_on)
-        queue = RemoteReplyQueue(BellBroker(url_of(valkey), timeout=0.2), nobody, lambda: True, again=0.0)
-        async with working(valkey, maker):
+        async with working(valkey, maker), remote_queue(valkey, Maker(), again=0.0) as queue:
             yield queue
-        queue.close()
-        await nobody.close(10)
 
 
 @pytest.mark.redis
 async def test_with_redis_healthy_each_reply_starts_in_the_actor_once(valkey: Valkey):
     maker, elsewhere = Maker(), Maker()
-    here = InProcessReplyQueue(elsewhere, elsewhere.go_on)
-    queue = RemoteReplyQueue(BellBroker(url_of(valkey), timeout=5.0), here, lambda: True)
     replies = [a_reply() for _ in range(50)]
-    async with working(valkey, maker, concurrency=3) as worker:
+    async with remote_queue(valkey, elsewhere) as queue, working(valkey, maker, concurrency=3) as worker:
         for reply_id in replies * 2:
             await queue.put(reply_id)
         await maker.has_made(*replies)
         assert worker.started == 50
     assert set(maker.made.values()) == {1}
     assert not elsewhere.made
-    queue.close()
-    await here.close(10)
 
 
 @pytest.mark.redis
 async def test_the_queue_holds_the_reply_s_id_and_nothing_else(valkey: Valkey):
-    here = InProcessReplyQueue(Maker(), Maker().go_on)
-    queue = RemoteReplyQueue(BellBroker(url_of(valkey), timeout=5.0), here, lambda: True)
     reply_id = a_reply()
-    await queue.put(reply_id)
-    with client(url_of(valkey), timeout=5) as redis:
-        messages = [json.loads(text) for text in redis.hvals("dramatiq:replies.msgs")]
-    assert [(message["args"], message["kwargs"]) for message in messages] == [([str(reply_id)], {})]
-    queue.close()
-    await here.close(10)
+    async with remote_queue(valkey, Maker()) as queue, asyncio.timeout(10):
+        await queue.put(reply_id)
+        with client(url_of(valkey), timeout=5) as redis:
+            while not redis.exists(KEY):  # noqa: ASYNC110 - nobody says when a command has arrived
+                await asyncio.sleep(0.005)
+            assert redis.lrange(KEY, 0, -1) == [str(reply_id).encode()]
 
 
 @pytest.mark.redis
-@pytest.mark.parametrize("why", ["Redis is away", "nobody works"])
+async def test_what_a_worker_took_and_did_not_begin_goes_back_in_order(valkey: Valkey):
+    maker = Maker()
+    running, *others = [a_reply() for _ in range(6)]
+    gate = maker.gates[running] = Gate()
+    local = InProcessReplyQueue(maker, maker.go_on, concurrency=1)
+    worker = QueueWorker(ListBroker(url_of(valkey)), local, threads=1)
+    await worker.open()
+    async with remote_queue(valkey, Maker()) as queue, asyncio.timeout(10):
+        await queue.put(running)
+        await gate.reached()
+        for reply_id in others:
+            await queue.put(reply_id)
+        with client(url_of(valkey), timeout=5) as redis:
+            while redis.lrange(KEY, 0, -1) != [str(reply_id).encode() for reply_id in others[2:]]:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)  # one waits in the thread for its turn, and one for the thread
+            await worker.close(0.1)
+            assert redis.lrange(KEY, 0, -1) == [str(reply_id).encode() for reply_id in others[1:]]
+    await local.close(0)
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("why", ["Redis is away", "Redis refuses", "nobody works"])
 async def test_where_the_queue_is_no_use_the_reply_is_made_here(valkey: Valkey, why: str):
     maker = Maker()
-    here = InProcessReplyQueue(maker, maker.go_on)
-    queue = RemoteReplyQueue(BellBroker(url_of(valkey), timeout=0.2), here, lambda: why != "nobody works")
-    if why == "Redis is away":
-        valkey.kill()
-    first, second = a_reply(), a_reply()
-    await queue.put(first)
-    await queue.put(second)
-    await maker.has_made(first, second)
-    queue.close()
-    await here.close(10)
+    async with remote_queue(valkey, maker, lambda: why != "nobody works") as queue:
+        if why == "Redis is away":
+            valkey.kill()
+        if why == "Redis refuses":
+            with client(url_of(valkey), timeout=5) as redis:
+                redis.set(KEY, "no list")
+        first, second = a_reply(), a_reply()
+        await queue.put(first)
+        await queue.put(second)
+        await maker.has_made(first, second)
 
 
 def heard(line: RedisLine) -> bool:

@@ -9,11 +9,9 @@ from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
-import redis.asyncio as redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from adapters.feed.wire import Command, Wire
 from chat_core.domain.ids import ReplyId
 
 log = logging.getLogger(__name__)
@@ -21,6 +19,9 @@ log = logging.getLogger(__name__)
 _NEWS = "chat:replies"
 _ALIVE = "chat:workers"
 _ROOMS = "chat:rooms"
+_WANTED = "chat:wanted"
+#: So many replies are named in one message.
+_TOGETHER = 200
 #: What a call to Redis may take, in seconds.
 TIMEOUT = 0.2
 #: A worker that was not heard of for this long, in seconds, is not counted on.
@@ -29,12 +30,8 @@ SILENCE = 5.0
 PULSE = 1.0
 #: How long a process that starts waits for Redis, in seconds.
 FIRST = 0.5
-
-
 #: After a call that failed, how long the next ones fail at once, in seconds.
 REST = 0.5
-
-Command = tuple[str | bytes | int, ...]
 
 
 class _Order:
@@ -63,21 +60,33 @@ def _no_rooms(_: str) -> None:
     pass
 
 
+def _not_wanted(_: Sequence[ReplyId]) -> None:
+    pass
+
+
+def _ids_in(data: bytes) -> list[ReplyId]:
+    """Those in its lines, without what is none: anybody who reaches Redis can write there."""
+    ids: list[ReplyId] = []
+    for line in data.split(b"\n"):
+        with suppress(ValueError):
+            ids.append(ReplyId(UUID(line.decode())))
+    return ids
+
+
 class RedisLine:
     """One process's line to Redis: what it says and hears there. Reconnects by itself, for ever.
 
-    ``heard`` is called with each reply that some process announces, ``of_rooms`` with the news that they tell of rooms.
+    ``heard`` is called with each reply that some process announces, ``of_rooms`` with the news that they tell of rooms,
+    ``wanted`` with replies that somebody follows somewhere. A worker hears of no rooms: nobody has one open there.
     """
 
     def __init__(self, url: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._client = redis.Redis.from_url(
-            url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0)
-        )
-        # A listener waits for as long as nothing is said; its pulse tells whether the line still stands.
-        self._listener = redis.Redis.from_url(
-            url, socket_timeout=PULSE * 3, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0)
-        )
+        self._wire = Wire(url, seconds=TIMEOUT)
+        self._ear = Wire(url, seconds=TIMEOUT)
+        self._heard_at = 0.0
+        self._doubt = asyncio.Event()
         self._monotonic = monotonic
+        self._news: list[ReplyId] = []
         self._outbox: asyncio.Queue[_Order] = asyncio.Queue(maxsize=10_000)
         self._rests_until = 0.0
         self._tasks: list[asyncio.Task[None]] = []
@@ -86,13 +95,15 @@ class RedisLine:
         self.connected = False
         self.heard: Callable[[ReplyId], Awaitable[None]] = _nobody
         self.of_rooms: Callable[[str], None] = _no_rooms
+        self.wanted: Callable[[Sequence[ReplyId]], None] = _not_wanted
 
     async def open(self, *, works: bool) -> None:
         """Begin to listen; with ``works``, say once a second that a worker is here.
 
         Waits a moment for Redis, so that the first replies of a process already go to the workers.
         """
-        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._speak())]
+        channels = [_NEWS, _ALIVE, _WANTED, *(() if works else (_ROOMS,))]
+        self._tasks = [asyncio.create_task(self._listen(channels)), asyncio.create_task(self._speak())]
         if works:
             self._tasks.append(asyncio.create_task(self._pulse()))
         with suppress(TimeoutError):
@@ -108,9 +119,13 @@ class RedisLine:
         self._tasks = []
         while not self._outbox.empty():
             self._outbox.get_nowait().fail(ConnectionError("the line is closed"))
-        for client in (self._client, self._listener):
-            with suppress(RedisError, OSError):
-                await client.aclose()
+        for wire in (self._wire, self._ear):
+            await wire.close()
+
+    @property
+    def answers(self) -> bool:
+        """Whether it stands, and no command failed a moment ago."""
+        return self.connected and self._monotonic() >= self._rests_until
 
     @property
     def has_workers(self) -> bool:
@@ -119,11 +134,24 @@ class RedisLine:
 
     def say(self, reply_id: ReplyId) -> None:
         """Announce a reply to all processes, soon. What does not fit is dropped: it is a hint."""
-        self._put(_NEWS, str(reply_id))
+        if not self._news and self.connected:
+            # Those that are announced in the same moment are one message.
+            asyncio.get_running_loop().call_soon(self._say)
+        if self.connected and len(self._news) < _TOGETHER:
+            self._news.append(reply_id)
+
+    def _say(self) -> None:
+        news, self._news = self._news, []
+        self._put(_NEWS, "\n".join(map(str, news)))
 
     def say_of_rooms(self, text: str) -> None:
         """The same with news of rooms."""
         self._put(_ROOMS, text)
+
+    def say_wanted(self, reply_ids: Sequence[ReplyId]) -> None:
+        """Say that these are followed here, to whoever makes them."""
+        for start in range(0, len(reply_ids), _TOGETHER):
+            self._put(_WANTED, "\n".join(map(str, reply_ids[start : start + _TOGETHER])))
 
     def _put(self, channel: str, text: str) -> None:
         if self.connected:
@@ -140,31 +168,37 @@ class RedisLine:
         What is asked at the same time travels together. Raises ``RedisError`` or ``OSError`` where Redis is away, at
         once where that is known; whether the commands were carried out is not known then.
         """
-        if not self.connected or self._monotonic() < self._rests_until:
-            raise ConnectionError("Redis is away")
-        order = _Order(commands, asyncio.get_running_loop().create_future())
-        try:
-            self._outbox.put_nowait(order)
-        except asyncio.QueueFull:
-            raise ConnectionError("Redis is too slow") from None
-        assert order.answer is not None  # noqa: S101 - for the type checker
-        return await order.answer
+        return await self.post(*commands)
+
+    def post(self, *commands: Command) -> "asyncio.Future[Sequence[Any]]":
+        """As ``ask``, for those who go on meanwhile."""
+        answer: asyncio.Future[Sequence[Any]] = asyncio.get_running_loop().create_future()
+        order = _Order(commands, answer)
+        if not self.answers:
+            order.fail(ConnectionError("Redis is away"))
+        else:
+            try:
+                self._outbox.put_nowait(order)
+            except asyncio.QueueFull:
+                order.fail(ConnectionError("Redis is too slow"))
+        return answer
 
     async def _speak(self) -> None:
         while True:
             batch = [await self._outbox.get()]
+            # What is said in the same moment travels together.
+            await asyncio.sleep(0)
             while not self._outbox.empty() and len(batch) < 500:
                 batch.append(self._outbox.get_nowait())
             try:
-                async with self._client.pipeline(transaction=False) as pipe:
-                    for order in batch:
-                        for command in order.commands:
-                            pipe.execute_command(*command)
-                    answers = await pipe.execute(raise_on_error=False)
+                answers: Sequence[Any] = await self._wire.ask(
+                    [command for order in batch for command in order.commands], TIMEOUT
+                )
             except (RedisError, OSError) as error:
                 log.debug("Redis was not reached: %s", error)
                 # Those who ask meanwhile are not to wait for the same discovery, one batch after the other.
                 self._rests_until = self._monotonic() + REST
+                self._doubt.set()
                 for order in batch:
                     order.fail(error)
                 continue
@@ -181,46 +215,59 @@ class RedisLine:
             self.tell("PUBLISH", _ALIVE, "1")
             await asyncio.sleep(PULSE)
 
-    async def _listen(self) -> None:
+    async def _listen(self, channels: Sequence[str]) -> None:
         while True:
             try:
-                async with self._listener.pubsub() as pubsub:
-                    await pubsub.subscribe(_NEWS, _ALIVE, _ROOMS)
-                    await self._hear(pubsub)
-            except (RedisError, OSError, TimeoutError) as error:
+                await self._ear.open()
+                await self._ear.send([("SUBSCRIBE", *channels)])
+                await self._hear()
+            except (RedisError, OSError) as error:
                 if self.connected:
                     log.warning("Redis is away: %s", type(error).__name__)
             self.connected = False
+            await self._ear.close()
             await asyncio.sleep(random.uniform(0.2, 1.0))  # noqa: S311 - no secret
 
-    async def _hear(self, pubsub: "redis.client.PubSub") -> None:
-        asked = False
+    async def _hear(self) -> None:
+        watching = asyncio.create_task(self._watch())
+        try:
+            while True:
+                said = await self._ear.hear()
+                self._heard_at = self._monotonic()
+                if not self.connected:
+                    self.connected = True
+                    self._found.set()
+                    log.info("Redis is there")
+                if isinstance(said, list) and said[0] == b"message":
+                    await self._take(said[1], said[2])
+        finally:
+            watching.cancel()
+
+    async def _watch(self) -> None:
+        """Where it is silent, or a command was not answered: is the line still there? One that hangs does not answer a
+        ping within a pulse."""
         while True:
-            message = await pubsub.get_message(timeout=PULSE)
-            if message is None:
-                # Silence: is the line still there? One that hangs does not answer a ping within the next pulse.
-                if asked:
-                    raise TimeoutError("no answer to a ping")
-                await pubsub.ping()
-                asked = True
+            since = self._heard_at
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PULSE):
+                    await self._doubt.wait()
+            if not self._doubt.is_set() and self._heard_at > since:
                 continue
-            asked = False
-            if not self.connected:
-                self.connected = True
-                self._found.set()
-                log.info("Redis is there")
-            if message["type"] == "message":
-                await self._take(message["channel"], message["data"])
+            self._doubt.clear()
+            since = self._heard_at
+            with suppress(RedisError, OSError):
+                await self._ear.send([("PING",)])
+            await asyncio.sleep(PULSE)
+            if self._heard_at == since:
+                await self._ear.close()
 
     async def _take(self, channel: bytes, data: bytes) -> None:
         if channel == _ALIVE.encode():
             self._worker_heard = self._monotonic()
-            return
-        if channel == _ROOMS.encode():
+        elif channel == _ROOMS.encode():
             self.of_rooms(data.decode(errors="replace"))
-            return
-        try:
-            reply_id = ReplyId(UUID(data.decode()))
-        except ValueError:
-            return  # anybody who reaches Redis can write there
-        await self.heard(reply_id)
+        elif channel == _WANTED.encode():
+            self.wanted(_ids_in(data))
+        else:
+            for reply_id in _ids_in(data):
+                await self.heard(reply_id)

@@ -3,22 +3,26 @@
 Redis takes an id only where it is larger than all before it (XADD), which is what keeps a maker out whose reply another
 one has taken over; and it appends only where the stream is still there (NOMKSTREAM), so that a stream which was lost is
 noticed by its maker, who writes it anew, from its first part on.
+
+Most answers nobody follows part by part. A stream is written once somebody elsewhere says that they do, and then from
+the first part on; they go on saying so, so that one that was not heard costs a moment. The maker of a later epoch
+writes its beginning all the same: it is what keeps the earlier one out.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
-import redis.asyncio as redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from adapters.feed.pubsub import TIMEOUT, Command, RedisLine
+from adapters.feed.pubsub import TIMEOUT, RedisLine
+from adapters.feed.wire import Command, Wire
 from chat_core.domain.ids import ReplyId
 from chat_core.domain.reply import Part
 from chat_core.ports.delivery import PartsWatch, ReplyFeed, Watch
@@ -29,8 +33,12 @@ log = logging.getLogger(__name__)
 LIFE = 4000
 #: One whose reply has its end, after this long: who comes later reads the stored text.
 AFTERLIFE = 30
-#: How long one blocking read lasts at the most, in seconds.
-BLOCK = 2.0
+#: How long one blocking read lasts at the most, in seconds; also how often it is said again what is followed here.
+BLOCK = 1.0
+#: That somebody follows a reply counts for this long, in seconds, where it is not made here yet.
+RECENT = 3 * BLOCK
+#: So many of them are remembered at the most.
+MOST = 10_000
 #: Between two reads, in seconds: what comes meanwhile is read together.
 BREATH = 0.005
 
@@ -67,18 +75,34 @@ class _Written:
         self.parts: list[Part] = []
         #: Another maker has the reply, and Redis takes nothing of this one any more.
         self.fenced = False
+        #: Whether it is to have a stream.
+        self.wanted = epoch > 1
         self.lock = asyncio.Lock()
 
 
 class RedisReplyFeed(ReplyFeed):
     """What is announced and shown in one process is heard in all that have the same Redis; here even without it."""
 
-    def __init__(self, local: LocalReplyFeed, line: RedisLine, reader: "StreamReader") -> None:
+    far = True
+
+    def __init__(
+        self,
+        local: LocalReplyFeed,
+        line: RedisLine,
+        reader: "StreamReader",
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._local = local
         self._line = line
         self._reader = reader
+        self._monotonic = monotonic
         self._written: dict[ReplyId, _Written] = {}
+        # Replies that somebody elsewhere follows and that are not made here yet, with when that was heard.
+        self._wanted: OrderedDict[ReplyId, float] = OrderedDict()
+        self._tasks: set[asyncio.Task[bool]] = set()
         line.heard = local.announce
+        line.wanted = self._follows_elsewhere
         local.comes = lambda: line.connected
 
     async def announce(self, reply_id: ReplyId) -> None:
@@ -91,7 +115,17 @@ class RedisReplyFeed(ReplyFeed):
     async def begin(self, reply_id: ReplyId, epoch: int) -> bool:
         await self._local.begin(reply_id, epoch)
         written = self._written[reply_id] = _Written(epoch)
-        return await self._bring(reply_id, written, anew=True)
+        if self._wanted.pop(reply_id, None) is not None:
+            written.wanted = True
+        if written.wanted:
+            return await self._bring(reply_id, written, anew=True)
+        try:
+            await self._line.ask(("PING",))
+        except (RedisError, OSError):
+            # By writing a stream its maker finds out when Redis is back.
+            written.wanted = True
+            return False
+        return True
 
     async def append(self, reply_id: ReplyId, parts: Sequence[Part]) -> bool:
         await self._local.append(reply_id, parts)
@@ -99,12 +133,15 @@ class RedisReplyFeed(ReplyFeed):
         if written is None:
             return False
         written.parts.extend(parts)
-        return await self._bring(reply_id, written)
+        if not written.wanted:
+            return self._line.answers
+        # To its end also where the maker has no more to show and goes on: those who follow wait for it.
+        return await asyncio.shield(self._soon(self._bring(reply_id, written)))
 
     async def end(self, reply_id: ReplyId) -> None:
         await self._local.end(reply_id)
         written = self._written.pop(reply_id, None)
-        if written is not None and not written.fenced and self._line.connected:
+        if written is not None and written.wanted and not written.fenced and self._line.connected:
             self._line.tell("EXPIRE", _key(reply_id), AFTERLIFE)
 
     @asynccontextmanager
@@ -116,6 +153,29 @@ class RedisReplyFeed(ReplyFeed):
         finally:
             if not self._local.is_followed(reply_id):
                 self._reader.forget(reply_id)
+
+    def _follows_elsewhere(self, reply_ids: Sequence[ReplyId]) -> None:
+        now = self._monotonic()
+        for reply_id in reply_ids:
+            written = self._written.get(reply_id)
+            if written is None:
+                self._wanted[reply_id] = now
+                self._wanted.move_to_end(reply_id)
+            elif not written.wanted:
+                written.wanted = True
+                _ = self._soon(self._bring_all(reply_id, written))
+        while self._wanted and (len(self._wanted) > MOST or next(iter(self._wanted.values())) < now - RECENT):
+            self._wanted.popitem(last=False)
+
+    def _soon(self, bringing: Coroutine[Any, Any, bool]) -> "asyncio.Task[bool]":
+        task = asyncio.get_running_loop().create_task(bringing)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _bring_all(self, reply_id: ReplyId, written: _Written) -> bool:
+        # One that has its end meanwhile leaves no stream behind: it is stored.
+        return self._written.get(reply_id) is written and await self._bring(reply_id, written, anew=True)
 
     async def _bring(self, reply_id: ReplyId, written: _Written, *, anew: bool = False) -> bool:
         async with written.lock:
@@ -173,13 +233,12 @@ class StreamReader:
     def __init__(self, local: LocalReplyFeed, line: RedisLine, url: str) -> None:
         self._local = local
         self._line = line
-        self._client = redis.Redis.from_url(
-            url, socket_timeout=BLOCK + 1.0, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0)
-        )
+        self._wire = Wire(url, seconds=TIMEOUT)
         # An entry in this stream of our own ends a blocking read that does not know yet what is to be read.
         self._bell = f"chat:bell:{uuid4()}"
         self._rung = b"0"
         self._seen: dict[ReplyId, bytes] = {}
+        self._said = 0.0
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -192,12 +251,13 @@ class StreamReader:
             # More than once: redis-py can turn a cancellation into an error of its own.
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=0.2)
-        with suppress(RedisError, OSError):
-            await self._client.aclose()
+        await self._wire.close()
 
     def look(self) -> None:
         """Somebody follows one more reply."""
-        if any(reply_id not in self._seen for reply_id in self._local.followed_from_elsewhere()):
+        new = [reply_id for reply_id in self._local.followed_from_elsewhere() if reply_id not in self._seen]
+        if new:
+            self._line.say_wanted(new)
             if self._wanted.is_set() and self._line.connected:
                 self._line.tell("XADD", self._bell, "MAXLEN", 1, "*", b"b", b"")
                 self._line.tell("EXPIRE", self._bell, LIFE)
@@ -215,34 +275,43 @@ class StreamReader:
                 self._wanted.clear()
                 await self._wanted.wait()
                 continue
+            if time.monotonic() - self._said >= BLOCK:
+                self._said = time.monotonic()
+                self._line.say_wanted(followed)
             try:
-                await self._read()
+                if await self._read():
+                    await asyncio.sleep(BREATH)
             except (RedisError, OSError, TimeoutError) as error:
                 log.debug("streams were not read: %s", error)
                 await asyncio.sleep(random.uniform(0.1, 0.3))  # noqa: S311 - no secret
-            await asyncio.sleep(BREATH)
 
-    async def _read(self) -> None:
-        asked = dict(self._seen)
-        keys: dict[Any, Any] = {self._bell: self._rung}
-        keys.update((_key(reply_id), seen) for reply_id, seen in asked.items())
-        found: Any = await self._client.xread(keys, block=int(BLOCK * 1000))
-        for name, entries in found or ():
+    async def _read(self) -> bool:
+        """Whether there was any text: the beginning of an answer is no reason to wait for more."""
+        asked, texts = dict(self._seen), False
+        keys = [self._bell, *map(_key, asked)]
+        command: Command = ("XREAD", "BLOCK", int(BLOCK * 1000), "STREAMS", *keys, self._rung, *asked.values())
+        (found,) = await self._wire.ask([command], BLOCK + 1.0)
+        if isinstance(found, Exception):
+            raise found
+        # A map, or in the elder protocol a list of pairs.
+        for name, entries in dict(found or ()).items():
             if name == self._bell.encode():
                 self._rung = entries[-1][0]
                 continue
             reply_id = ReplyId(UUID(name.decode().removeprefix("chat:reply:")))
             if self._seen.get(reply_id) == asked[reply_id]:
                 self._seen[reply_id] = entries[-1][0]
+                texts = texts or any(_BEGIN not in fields for _, fields in entries)
                 self._take(reply_id, entries)
+        return texts
 
-    def _take(self, reply_id: ReplyId, entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
+    def _take(self, reply_id: ReplyId, entries: Sequence[tuple[bytes, Sequence[bytes]]]) -> None:
         by_epoch: dict[int, list[Part]] = {}
         for id_, fields in entries:
             epoch, offset = _place(id_)
             parts = by_epoch.setdefault(epoch, [])
             if offset:
-                text = fields.get(_TEXT)
+                text = dict(zip(fields[::2], fields[1::2], strict=False)).get(_TEXT)
                 parts.append(Part(epoch, offset, text.decode(errors="replace") if text is not None else None))
         for epoch, parts in sorted(by_epoch.items()):
             self._local.take(reply_id, epoch, parts)

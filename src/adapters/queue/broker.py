@@ -1,34 +1,32 @@
-"""The Dramatiq broker on Redis, with a doorbell.
+"""A Dramatiq broker over one list in Redis, which holds the ids of replies and nothing else.
 
-Dramatiq's Redis broker polls, with waits that grow to ``worker_timeout`` (a second by default): an idle worker finds a
-message after some 50 to 500 ms. Here whoever enqueues also pushes a token to a list, and an idle consumer waits for one
-with BLPOP: it wakes at once, and an idle worker asks Redis once a second instead of ten times.
+Dramatiq's own Redis broker keeps a message, a list, a set of what was taken and the heartbeats of who took it, each
+change a script of Lua's, and polls. All of that is to bring back what a dead worker took. Here the row is what brings a
+reply back, so that an id may be lost: what is left is RPUSH and BLPOP.
 """
 
 import logging
 import time
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
 import dramatiq
 import redis
-from dramatiq.broker import Consumer
-from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
-from dramatiq.errors import ConnectionClosed, DecodeError
-from dramatiq.middleware import CurrentMessage, ShutdownNotifications
+from dramatiq.broker import Broker, Consumer, MessageProxy
+from dramatiq.errors import ConnectionClosed
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from adapters.queue.remote import KEY
 
 log = logging.getLogger(__name__)
 
 QUEUE = "replies"
 ACTOR = "make_reply"
-_BELL = "chat:bell"
-#: Tokens that nobody waited for are of no use beyond waking each consumer once.
-_TOKENS_MAX = 64
-#: How long an idle consumer waits for the bell, in seconds: also how soon it sees that it should end.
+#: How long an idle consumer waits for an id, in seconds: also how soon it sees that it should end.
 _WAIT = 1.0
-#: What a call of a worker may take, in seconds: longer than it waits for the bell.
+#: What a call of a worker may take, in seconds: longer than it waits for an id.
 WORKER_TIMEOUT = 3.0
 
 
@@ -39,76 +37,88 @@ def client(url: str, *, timeout: float) -> "redis.Redis":
     )
 
 
-class BellBroker(RedisBroker):
-    """A Redis broker whose consumers wake when a message comes. ``timeout`` bounds each call, in seconds."""
+class ListBroker(Broker):
+    """A worker's end of the list. ``timeout`` bounds each call, in seconds."""
 
-    def __init__(self, url: str, *, timeout: float) -> None:
+    def __init__(self, url: str, *, timeout: float = WORKER_TIMEOUT) -> None:
         # The row owns the job: no retries, no ages, no results here.
-        super().__init__(
-            client=client(url, timeout=timeout),
-            middleware=[CurrentMessage(), ShutdownNotifications()],
-            # Messages of a dead worker go back to the queue soon; at worst they are found to be made already.
-            heartbeat_timeout=15_000,
-            maintenance_chance=10_000,
-        )
+        super().__init__(middleware=[])
+        self.client = client(url, timeout=timeout)
+
+    def declare_queue(self, queue_name: str) -> None:
+        if queue_name not in self.queues:
+            self.queues[queue_name] = None
+            # Not of a queue for what is to be done later, which would have a thread of its own: there is none.
+            self.emit_after("declare_queue", queue_name)
 
     def enqueue(self, message: "dramatiq.Message[Any]", *, delay: int | None = None) -> "dramatiq.Message[Any]":
-        enqueued: dramatiq.Message[Any] = super().enqueue(message, delay=delay)
-        ring = self.client.pipeline(transaction=False)
-        ring.lpush(_BELL, 1)
-        ring.ltrim(_BELL, 0, _TOKENS_MAX - 1)
-        ring.execute()
-        return enqueued
+        self.client.rpush(KEY, message.args[0])
+        return message
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
-        if queue_name != QUEUE:
-            return super().consume(queue_name, prefetch, timeout)
-        return _BellConsumer(self, queue_name, prefetch, 0)
+        return _IdConsumer(self.client, prefetch)
+
+    def close(self) -> None:
+        self.client.close()
 
 
-def _is_job(message: Any) -> bool:
-    """Whether this is a message as we write them, and no more: what else there is in one, from when it is due to what
-    is called after it, is Dramatiq's to obey, and anybody who reaches Redis may have written it."""
-    if (message.queue_name, message.actor_name, message.kwargs) != (QUEUE, ACTOR, {}):
-        return False
-    if type(message.message_id) is not str or type(message.options) is not dict or len(message.args) != 1:
-        return False
-    if message.options.keys() != {"redis_message_id"} or type(message.options["redis_message_id"]) is not str:
-        return False
+def _id_of(entry: bytes) -> str | None:
+    """The id as we write it, and nothing else: anybody who reaches Redis may have written there."""
     try:
-        return bool(str(UUID(message.args[0])) == message.args[0])
-    except (ValueError, TypeError, AttributeError):
-        return False
-
-
-class _BellConsumer(_RedisConsumer):
-    """Waits for the bell where the broker's own consumer sleeps, and takes nothing that is no job of ours."""
-
-    def __next__(self) -> Any:
-        try:
-            try:
-                message = super().__next__()
-            except (DecodeError, TypeError):
-                log.warning("the queue held something that is no job, which is dropped")
-                return None
-            if message is not None and _is_job(message):
-                return message
-            if message is not None:
-                self._drop(message)
-                return None
-            if self.outstanding_message_count >= self.prefetch:
-                # Full: nothing is to be fetched, and the tokens are for those who are not.
-                time.sleep(0.01)
-            else:
-                self.broker.client.blpop([_BELL], timeout=_WAIT)
-        except (redis.ConnectionError, redis.TimeoutError) as error:
-            # The worker knows this error alone: it comes back to try again, and says so in one line.
-            raise ConnectionClosed(error) from None
+        text = entry.decode("ascii")
+        return text if str(UUID(text)) == text else None
+    except ValueError:
         return None
 
-    def _drop(self, message: Any) -> None:
-        log.warning("the queue held a job that is none of ours, which is dropped")
-        self.queued_message_ids.discard(message.message_id)
-        id_ = message.options.get("redis_message_id") if isinstance(message.options, dict) else None
-        if isinstance(id_, str):
-            self.broker.do_ack(self.queue_name, id_)
+
+class _IdConsumer(Consumer):
+    """Takes ids as long as fewer than ``prefetch`` of them are with this worker's threads."""
+
+    def __init__(self, client: "redis.Redis", prefetch: int) -> None:
+        self._client = client
+        # Of its own: what the client does around each command takes longer than the command.
+        self._connection: Any = client.connection_pool.make_connection()
+        self._prefetch = prefetch
+        self._taken: set[str] = set()
+
+    def __next__(self) -> MessageProxy | None:
+        if len(self._taken) >= self._prefetch:
+            time.sleep(0.01)
+            return None
+        try:
+            self._connection.send_command("BLPOP", KEY, _WAIT)
+            found: Any = self._connection.read_response()
+        except redis.RedisError as error:
+            self._connection.disconnect()
+            # The worker knows this error alone: it comes back to try again, and says so in one line.
+            raise ConnectionClosed(error) from None
+        if found is None:
+            return None
+        id_ = _id_of(found[1])
+        if id_ is None:
+            log.warning("the queue held something that is no reply's id, which is dropped")
+            return None
+        message: dramatiq.Message[None] = dramatiq.Message(
+            queue_name=QUEUE, actor_name=ACTOR, args=(id_,), kwargs={}, options={}
+        )
+        self._taken.add(message.message_id)
+        return MessageProxy(message)
+
+    def ack(self, message: MessageProxy) -> None:
+        self._taken.discard(message.message_id)
+
+    def nack(self, message: MessageProxy) -> None:
+        # One that could not be begun is still due in the storage.
+        self._taken.discard(message.message_id)
+
+    def close(self) -> None:
+        self._connection.disconnect()
+
+    def requeue(self, messages: Iterable[MessageProxy]) -> None:
+        """What was taken and not begun goes back, to where it was."""
+        ids = [message.args[0] for message in messages]
+        if ids:
+            try:
+                self._client.lpush(KEY, *reversed(ids))
+            except redis.RedisError as error:
+                raise ConnectionClosed(error) from None

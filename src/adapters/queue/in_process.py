@@ -46,6 +46,10 @@ class InProcessReplyQueue(ReplyQueue):
         await self.put(reply_id)
 
     async def put(self, reply_id: ReplyId) -> None:
+        self.begin(reply_id)
+
+    def begin(self, reply_id: ReplyId) -> None:
+        """As ``put``, which has nothing to wait for."""
         if not self._open or reply_id in self._known or len(self._waiting) >= self._backlog:
             return
         self._known.add(reply_id)

@@ -120,7 +120,7 @@ _DUE = (
     .order_by(replies.c.created_at, replies.c.id)
     .limit(sa.bindparam("at_most", type_=sa.Integer))
 )
-_CLAIM = (
+CLAIM = (
     sa.update(replies)
     .where(_THIS, _FREE)
     .values(
@@ -130,8 +130,8 @@ _CLAIM = (
         crashes=replies.c.crashes + sa.case((_RUNNING, 1), else_=0),
         lease_until=LEASED,
     )
-    .returning(*REPLY_COLUMNS)
 )
+_CLAIM = CLAIM.returning(*REPLY_COLUMNS)
 _EXTEND = sa.update(replies).where(_IN_EPOCH).values(lease_until=LEASED).returning(*REPLY_COLUMNS)
 _RELEASE = sa.update(replies).where(_IN_EPOCH).values(status="queued", lease_until=database_now_ms())
 _REQUEST_STOP = sa.update(replies).where(_THIS, UNFINISHED).values(stop_requested=sa.true())

@@ -166,14 +166,18 @@ def room_of(row: Row) -> Room:
         last_seq=row.last_seq,
         message_count=row.message_count,
         last_activity_at=row.last_activity_at,
-        ai=RoomAI(
-            mode=AIMode(row.ai_mode),
-            model=row.ai_model,
-            system_prompt=row.ai_system_prompt,
-            temperature=row.ai_temperature,
-            max_output_tokens=row.ai_max_output_tokens,
-            busy=WhenBusy(row.ai_busy),
-        ),
+        ai=ai_of(row),
+    )
+
+
+def ai_of(row: Row) -> RoomAI:
+    return RoomAI(
+        mode=AIMode(row.ai_mode),
+        model=row.ai_model,
+        system_prompt=row.ai_system_prompt,
+        temperature=row.ai_temperature,
+        max_output_tokens=row.ai_max_output_tokens,
+        busy=WhenBusy(row.ai_busy),
     )
 
 

@@ -2,6 +2,7 @@
 
 from contextlib import AbstractAsyncContextManager
 
+from adapters.sql.claims import SqlClaims
 from adapters.sql.engine import Database
 from adapters.sql.messages import SqlMessages
 from adapters.sql.replies import SqlReplies
@@ -14,7 +15,7 @@ from adapters.sql.users import SqlUsers
 from chat_core.domain.ids import ReplyId
 from chat_core.domain.message import Message
 from chat_core.domain.reply import Attempt, Reply
-from chat_core.ports.storage import Accepted, Answered, Offer, Transaction, UnitOfWork
+from chat_core.ports.storage import Accepted, Answered, Claim, Claimed, Offer, Transaction, UnitOfWork
 
 
 class SqlTransaction(Transaction):
@@ -50,11 +51,20 @@ class SqlTransaction(Transaction):
         return SqlSessions(self._statements)
 
     @property
+    def _claims(self) -> SqlClaims:
+        return SqlClaims(self._statements, self.summaries)
+
+    @property
     def _steps(self) -> SqlSteps:
         return SqlSteps(self._statements, self.summaries)
 
     async def accept(self, offer: Offer) -> Accepted | None:
         return await self._steps.accept(offer)
+
+    async def claim(self, claim: Claim) -> Claimed | None:
+        if self._statements.dialect == "postgresql":
+            return await self._claims.claim(claim)
+        return await super().claim(claim)
 
     async def answer(
         self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None, *, alone: bool = False

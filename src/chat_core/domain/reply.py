@@ -148,6 +148,17 @@ class Reply:
         crashes = self.crashes + (self.status is ReplyStatus.RUNNING)
         return replace(self, status=ReplyStatus.RUNNING, epoch=self.epoch + 1, crashes=crashes)
 
+    def may_be_made(self, at: datetime) -> bool:
+        """Whether whoever has claimed it may still ask for an answer."""
+        return not self.stop_requested and self.crashes < CRASHES_MAX and at < self.deadline_at
+
+    def first_attempt(self, provider: str, model: str, at: datetime) -> "Attempt":
+        return Attempt(reply_id=self.id, number=1, epoch=self.epoch, provider=provider, model=model, started_at=at)
+
+    def asks(self, attempt: "Attempt") -> "Reply":
+        """With a request to a provider that is about to be made."""
+        return replace(self, attempts=attempt.number, provider=attempt.provider, model=attempt.model)
+
     def ended(
         self,
         status: ReplyStatus,

@@ -100,7 +100,12 @@ class PartsWatch(Protocol):
 
 
 class ReplyFeed(Protocol):
-    """Tells those who wait that something about a reply is new, and carries its parts while it is made."""
+    """Tells those who wait that something about a reply is new, and carries its parts while it is made.
+
+    ``far``: it reaches other processes, so that what is said to it may take a while.
+    """
+
+    far: bool = False
 
     @abstractmethod
     async def announce(self, reply_id: ReplyId) -> None:

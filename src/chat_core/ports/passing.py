@@ -6,6 +6,8 @@ from chat_core.domain.reply import Attempt, Reply
 from chat_core.ports.storage import (
     Accepted,
     Answered,
+    Claim,
+    Claimed,
     Messages,
     Offer,
     Replies,
@@ -49,6 +51,9 @@ class PassingTransaction(Transaction):
 
     async def accept(self, offer: Offer) -> Accepted | None:
         return await self.inner.accept(offer)
+
+    async def claim(self, claim: Claim) -> Claimed | None:
+        return await self.inner.claim(claim)
 
     async def answer(
         self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None, *, alone: bool = False

@@ -3,13 +3,13 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
+from dataclasses import field, replace
 from datetime import date, datetime
 from typing import Protocol
 from uuid import UUID
 
 from chat_core.domain.ids import MessageId, ReplyId, RoomId, SummaryId, UserId
-from chat_core.domain.message import Message, Said
+from chat_core.domain.message import Message, MessageStatus, Said
 from chat_core.domain.reply import Attempt, Part, Place, Reply
 from chat_core.domain.room import Door, LogEntry, Membership, Room, RoomAI, RoomEvent
 from chat_core.domain.session import Session
@@ -104,6 +104,33 @@ class Answered:
 
     reply: Reply
     message: Message | None
+
+
+@value(kw_only=True)
+class Claim:
+    """A reply that somebody wants to make, for ``lease`` seconds, from ``at`` on.
+
+    ``foreseen``: by the model that a room has chosen (``None``: none), the provider and the model that a first request
+    would go to, as far as that can be told. ``context`` and ``alone`` are as for an ``Offer``.
+    """
+
+    reply_id: ReplyId
+    lease: float
+    at: datetime
+    foreseen: Mapping[str | None, tuple[str, str]] = field(default_factory=dict[str | None, tuple[str, str]])
+    context: int
+    alone: bool = False
+
+
+@value(kw_only=True)
+class Claimed:
+    """A reply that its maker has, and what its prompt is made from; none of it where the room or the message to be
+    answered is gone. ``begun`` is the first request, where it was stored with the claim."""
+
+    reply: Reply
+    ai: RoomAI | None = None
+    context: Context | None = None
+    begun: Attempt | None = None
 
 
 @value(kw_only=True)
@@ -417,7 +444,7 @@ class Summaries(Protocol):
     @abstractmethod
     async def ask(self, summary: Summary, *, alone: bool = False) -> None:
         """Store one that is to be made. Changes nothing where one of its room is to be made already, or one that is
-        ready reaches as far. ``alone``: nothing else is done in the transaction, so that it may end with this."""
+        ready reaches as far. ``alone`` is as for an ``Offer``."""
 
     @abstractmethod
     async def get(self, summary_id: SummaryId) -> Summary | None:
@@ -572,6 +599,27 @@ class Transaction(Protocol):
         ``DuplicateMessage`` as ``messages.add``, ``OutcomeUnknown`` as ``commit``.
         """
         return None
+
+    async def claim(self, claim: Claim) -> Claimed | None:
+        """What ``replies.claim`` and ``messages.context`` do for a reply; and ``replies.begin_attempt`` too, where it
+        was never claimed before, may be made (``Reply.may_be_made``), and its first request is ``foreseen``.
+
+        ``None`` where it was not to be had. Raises ``OutcomeUnknown`` as ``commit``.
+        """
+        reply = await self.replies.claim(claim.reply_id, claim.lease)
+        if reply is None:
+            return None
+        prompt, room = await self.messages.get(reply.prompt_id), await self.rooms.get(reply.room_id)
+        if room is None or prompt is None or prompt.status is MessageStatus.DELETED:
+            return Claimed(reply=reply)
+        begun = None
+        if reply.epoch == 1 and reply.may_be_made(claim.at) and room.ai.model in claim.foreseen:
+            provider, model = claim.foreseen[room.ai.model]
+            begun = reply.first_attempt(provider, model, claim.at)
+            await self.replies.begin_attempt(begun)
+            reply = reply.asks(begun)
+        context = await self.messages.context(prompt.room_id, prompt.seq, claim.context)
+        return Claimed(reply=reply, ai=room.ai, context=context, begun=begun)
 
     async def answer(
         self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None, *, alone: bool = False

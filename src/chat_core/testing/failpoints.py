@@ -28,7 +28,7 @@ from chat_core.domain.message import Message
 from chat_core.domain.reply import Attempt, Reply
 from chat_core.ports.delivery import Job, ReplyQueue
 from chat_core.ports.passing import PassingTransaction
-from chat_core.ports.storage import Accepted, Messages, Offer, Replies, Transaction, UnitOfWork
+from chat_core.ports.storage import Accepted, Claim, Claimed, Messages, Offer, Replies, Transaction, UnitOfWork
 
 NAMES = frozenset(
     {
@@ -167,6 +167,14 @@ class _Transaction(PassingTransaction):
         if accepted is not None:
             self._noted.append("send")
         return accepted
+
+    async def claim(self, claim: Claim) -> Claimed | None:
+        claimed = await self.inner.claim(replace(claim, alone=False))
+        if claimed is not None:
+            self._noted.append("claim")
+            if claimed.begun is not None:
+                self._noted.append("attempt")
+        return claimed
 
     async def answer(
         self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None, *, alone: bool = False

@@ -17,6 +17,7 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from itertools import count
 from typing import Any, cast
@@ -26,7 +27,18 @@ from chat_core.domain.message import Message
 from chat_core.domain.reply import Attempt, Reply
 from chat_core.domain.room import Door, LogEntry
 from chat_core.ports.passing import PassingTransaction
-from chat_core.ports.storage import Accepted, Asks, Messages, Offer, Replies, Rooms, Transaction, UnitOfWork
+from chat_core.ports.storage import (
+    Accepted,
+    Asks,
+    Claim,
+    Claimed,
+    Messages,
+    Offer,
+    Replies,
+    Rooms,
+    Transaction,
+    UnitOfWork,
+)
 
 #: How late the commit is, in seconds, after it was said to be done.
 LATE = 0.15
@@ -107,6 +119,9 @@ class LeaseSkipped(_Wrapped):
 
 
 class _LeaseSkippedTransaction(PassingTransaction):
+    async def claim(self, claim: Claim) -> Claimed | None:
+        return await self.inner.claim(replace(claim, lease=0.0))
+
     @property
     def replies(self) -> Replies:
         return cast("Replies", _Overlaid(self.inner.replies, claim=self._claim, extend=self._extend))

@@ -7,6 +7,7 @@ pytest.register_assert_rewrite(
     "chat_core.testing.storage_log",
     "chat_core.testing.storage_messages",
     "chat_core.testing.storage_replies",
+    "chat_core.testing.storage_claims",
     "chat_core.testing.storage_departures",
     "chat_core.testing.storage_rooms",
     "chat_core.testing.storage_sessions",
@@ -18,6 +19,7 @@ pytest.register_assert_rewrite(
 )
 
 from chat_core.ports.storage import UnitOfWork
+from chat_core.testing.storage_claims import ClaimClauses
 from chat_core.testing.storage_departures import DepartureClauses
 from chat_core.testing.storage_log import LogClauses
 from chat_core.testing.storage_messages import MessageClauses
@@ -41,6 +43,7 @@ class StorageContract(
     MessageClauses,
     ReplyClauses,
     StepClauses,
+    ClaimClauses,
     UsageClauses,
     SummaryClauses,
 ):

@@ -488,7 +488,7 @@ class ReplyClauses(Contract):
             message = a_message(room, user, door.room.last_seq, "hello")
             claimed_reply = a_reply(message).claimed()
             attempt = _an_attempt(claimed_reply)
-            reply = replace(claimed_reply, attempts=1, provider=attempt.provider, model=attempt.model)
+            reply = claimed_reply.asks(attempt)
             await tx.messages.add(message, fingerprint("hello"), Asks(reply=reply, lease=60, attempt=attempt))
             await tx.commit()
         assert await _stored(uow, reply) == reply

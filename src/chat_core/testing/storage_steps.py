@@ -43,8 +43,7 @@ def _an_offer(room: Room, user: User, content: str = "hello", **changes: object)
 def _with_reply(offer: Offer) -> Offer:
     reply = a_reply(offer.message).claimed()
     attempt = _attempt(reply)
-    reply = replace(reply, attempts=1, provider=attempt.provider, model=attempt.model)
-    return replace(offer, asks=Asks(reply=reply, lease=60.0, attempt=attempt))
+    return replace(offer, asks=Asks(reply=reply.asks(attempt), lease=60.0, attempt=attempt))
 
 
 async def _accepted(uow: UnitOfWork, offer: Offer) -> Accepted:

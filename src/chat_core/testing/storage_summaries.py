@@ -27,9 +27,9 @@ def _a_summary(room: Room, up_to: int, later: int = 0) -> Summary:
     return Summary(id=SummaryId(uuid7()), room_id=room.id, up_to=up_to, created_at=created_at)
 
 
-async def _asked(uow: UnitOfWork, summary: Summary) -> Summary:
+async def _asked(uow: UnitOfWork, summary: Summary, *, alone: bool = False) -> Summary:
     async with uow() as tx:
-        await tx.summaries.ask(summary)
+        await tx.summaries.ask(summary, alone=alone)
         await tx.commit()
     return summary
 
@@ -75,24 +75,26 @@ async def _voided(uow: UnitOfWork, user: User, room: Room, seq: int) -> None:
 class SummaryClauses(Contract):
     """``Summaries``."""
 
-    async def test_what_is_asked_for_is_due_oldest_first(self, uow: UnitOfWork) -> None:
+    @pytest.mark.parametrize("alone", [False, True])
+    async def test_what_is_asked_for_is_due_oldest_first(self, uow: UnitOfWork, alone: bool) -> None:
         """And stands there as it was asked for; one that nobody knows is ``None``."""
         user, room = await _a_room(uow)
         other = await stored_room(uow, user)
-        newer = await _asked(uow, _a_summary(room, 4, later=1))
-        older = await _asked(uow, _a_summary(other, 1))
+        newer = await _asked(uow, _a_summary(room, 4, later=1), alone=alone)
+        older = await _asked(uow, _a_summary(other, 1), alone=alone)
         assert await _due(uow) == [older.id, newer.id]
         assert await _stored(uow, newer) == newer
         assert await _stored(uow, _a_summary(room, 1)) is None
 
-    async def test_a_room_has_one_that_is_due(self, uow: UnitOfWork) -> None:
+    @pytest.mark.parametrize("alone", [False, True])
+    async def test_a_room_has_one_that_is_due(self, uow: UnitOfWork, alone: bool) -> None:
         """Asking for a second one changes nothing, also while the first is being made."""
         _, room = await _a_room(uow)
-        first = await _asked(uow, _a_summary(room, 3))
-        second = await _asked(uow, _a_summary(room, 4, later=1))
+        first = await _asked(uow, _a_summary(room, 3), alone=alone)
+        second = await _asked(uow, _a_summary(room, 4, later=1), alone=alone)
         assert await _due(uow) == [first.id]
         assert await _claimed(uow, first) is not None
-        await _asked(uow, second)
+        await _asked(uow, second, alone=alone)
         assert await _due(uow) == []
         assert await _stored(uow, second) is None
 

@@ -1,5 +1,6 @@
 """Requests that are put on the bill a little before they are announced."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from typing import cast
@@ -31,3 +32,25 @@ def first_attempt(
         model=foreseen.model,
         started_at=at,
     )
+
+
+class ChosenModels:
+    """Models that rooms have chosen (``None``: none), as far as answers were made for them here: what a first request
+    is foreseen for before it is known which of them it will be."""
+
+    def __init__(self, most: int = 32) -> None:
+        self._most = most
+        self._known: dict[str | None, Conversation] = {}
+        self.meet(None)
+
+    def meet(self, chosen: str | None) -> None:
+        if chosen not in self._known and len(self._known) < self._most:
+            self._known[chosen] = Conversation(turns=(), model=chosen)
+
+    def foreseen(self, model: LanguageModel) -> Mapping[str | None, tuple[str, str]]:
+        """By each of them, the provider and the model that a request would go to, where that can be told."""
+        if not _foresees(type(model)):
+            return {}
+        foresee = cast("ForeseeableModel", model).foresee
+        found = ((chosen, foresee(conversation)) for chosen, conversation in self._known.items())
+        return {chosen: (begins.provider, begins.model) for chosen, begins in found if begins is not None}

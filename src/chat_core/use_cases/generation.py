@@ -25,8 +25,8 @@ from chat_core.ports.language_model import (
     Text,
     Thinking,
 )
-from chat_core.ports.storage import Answered, Transaction, UnitOfWork
-from chat_core.use_cases.attempts import first_attempt
+from chat_core.ports.storage import Answered, Claim, Claimed, Transaction, UnitOfWork
+from chat_core.use_cases.attempts import ChosenModels
 from chat_core.use_cases.drafts import ANSWER_MAX, AnswerTooLong, Draft, Verdict, verdict_of, verdict_of_stop
 from chat_core.use_cases.parts import Showing, ShowParts
 from chat_core.use_cases.prompts import Prompts
@@ -72,6 +72,7 @@ class GenerateReply:
     prompts: Prompts = field(default_factory=Prompts)
     ends: Ends = field(default_factory=Ends)
     asked: AskedSummaries = field(default_factory=AskedSummaries)
+    chosen: ChosenModels = field(default_factory=ChosenModels)
     now: Callable[[], datetime] = utc_now
 
     async def __call__(self, reply_id: ReplyId) -> None:
@@ -86,8 +87,12 @@ class GenerateReply:
         draft = Draft(epoch=job.reply.epoch, number=job.made, wasted=job.wasted, prompt_tokens=round(tokens))
         if job.begun is not None:
             draft.number, draft.attempt = job.begun.number, job.begun
-        # Before the first request: from now on what an earlier maker still has to show is not taken.
-        await self.feed.begin(reply_id, job.reply.epoch)
+        beginning = None
+        if job.reply.epoch == 1 and self.feed.far:
+            beginning = asyncio.create_task(self.feed.begin(reply_id, 1))
+        else:
+            # Before the first request: from now on what an earlier maker still has to show is not taken.
+            await self.feed.begin(reply_id, job.reply.epoch)
         showing = Showing(self.show, reply_id, draft)
         try:
             async with self.feed.watch(reply_id) as watch:
@@ -102,6 +107,9 @@ class GenerateReply:
             await self._release(job.reply, draft)
             raise
         finally:
+            if beginning is not None:
+                beginning.cancel()
+                await asyncio.wait([beginning])
             self.show.uncarried.drop(reply_id)
             await self.feed.announce(reply_id)
             await self.feed.end(reply_id)
@@ -110,37 +118,44 @@ class GenerateReply:
 
     @again_on_contention
     async def _claim(self, reply_id: ReplyId) -> Job | None:
+        claim = self._wish(reply_id)
         async with self.uow() as tx:
-            reply = await tx.replies.claim(reply_id, self.lease)
-            if reply is None:
+            claimed = await tx.claim(claim)
+            if claimed is None:
                 return None
-            job = await self._job(tx, reply)
+            job = await self._job(tx, claimed, claim.at)
             await tx.commit()
         if job is None:
             await self.feed.announce(reply_id)
         return job
 
-    async def _job(self, tx: Transaction, reply: Reply) -> Job | None:
+    def _wish(self, reply_id: ReplyId) -> Claim:
+        return Claim(
+            reply_id=reply_id,
+            lease=self.lease,
+            at=self.now(),
+            foreseen=self.chosen.foreseen(self.model),
+            context=self.prompts.budget.messages,
+            alone=True,
+        )
+
+    async def _job(self, tx: Transaction, claimed: Claimed, at: datetime) -> Job | None:
         """What there is to do, or ``None`` where the reply has its end already, by this transaction."""
-        at = self.now()
-        prompt = await tx.messages.get(reply.prompt_id)
-        room = await tx.rooms.get(reply.room_id)
-        if room is None or prompt is None or prompt.status is MessageStatus.DELETED or reply.stop_requested:
+        reply, ai, context = claimed.reply, claimed.ai, claimed.context
+        if ai is None or context is None or reply.stop_requested:
             await tx.replies.finish(reply.ended(ReplyStatus.CANCELLED, at, error_code="cancelled"))
             return None
-        if reply.crashes >= CRASHES_MAX or at >= reply.deadline_at:
+        if not reply.may_be_made(at):
             code = "poison" if reply.crashes >= CRASHES_MAX else "expired"
             await tx.replies.finish(reply.ended(ReplyStatus.FAILED, at, error_code=code))
             return None
-        earlier = await tx.replies.attempts(reply.id) if reply.attempts else ()
+        self.chosen.meet(ai.model)
+        earlier = await tx.replies.attempts(reply.id) if reply.attempts and claimed.begun is None else ()
         seconds_left = min(self.timeout, (reply.deadline_at - at).total_seconds())
         models = [f"{attempt.provider}:{attempt.model}" for attempt in earlier]
-        asked = await self.prompts.read(tx, prompt, room.ai, seconds_left, models)
+        prompt = self.prompts.prompt(context, ai, seconds_left=seconds_left, attempts=models)
         wasted = sum((attempt.input_tokens or 0) + (attempt.output_tokens or 0) for attempt in earlier)
-        begun = None if earlier else first_attempt(self.model, reply.id, reply.epoch, asked.conversation, at)
-        if begun is not None:
-            await tx.replies.begin_attempt(begun)
-        return Job(reply=reply, prompt=asked, made=len(earlier), wasted=wasted, begun=begun)
+        return Job(reply=reply, prompt=prompt, made=len(earlier), wasted=wasted, begun=claimed.begun)
 
     # --- the model ---
 
