@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from adapters.sql.engine import DEFAULT_LIMITS, Database, Limits, normalize_url
 from adapters.sql.statements import SqlStatements
 from adapters.sql.unit_of_work import SqlUnitOfWork
-from chat_core.domain.ids import RoomId
+from chat_core.domain.ids import RoomId, uuid7
 from chat_core.errors import Contention, OutcomeUnknown, StorageUnavailable
 from chat_core.testing.samples import MOMENT, a_user, said, stored_room, stored_user
 from tests.servers import PostgresServer
@@ -128,8 +128,8 @@ class TestSqlite:
         uow = opened(f"sqlite:///{tmp_path}/no/such/directory/chat.db")
         for transaction in (uow, uow.read):
             with pytest.raises(StorageUnavailable):
-                async with transaction():
-                    pass
+                async with transaction() as tx:
+                    await tx.rooms.get(RoomId(uuid7()))
 
     async def test_a_transaction_that_reads_cannot_write(self, sqlite_url: str, opened: Opened) -> None:
         uow = opened(sqlite_url)

@@ -11,7 +11,8 @@ from chat_core.errors import Fault, Invalid
 from chat_core.values import value
 
 USERNAME_PATTERN = r"^[A-Za-z0-9_.-]{3,32}$"
-EMAIL_PATTERN = r"^[^@\s\x00-\x1f\x7f]{1,64}@[A-Za-z0-9.-]{1,185}\.[A-Za-z0-9-]{2,63}$"
+# What counts as a space is not the same in every dialect of patterns: U+0085 and U+FEFF are named.
+EMAIL_PATTERN = r"^[^@\s\x00-\x1f\x7f-\x9f\ufeff]{1,64}@[A-Za-z0-9.-]{1,185}\.[A-Za-z0-9-]{2,63}$"
 EMAIL_MAX = 254
 PASSWORD_MIN, PASSWORD_MAX = 8, 1024
 
