@@ -41,6 +41,8 @@ RECENT = 3 * BLOCK
 MOST = 10_000
 #: Between two reads, in seconds: what comes meanwhile is read together.
 BREATH = 0.005
+#: While no more than so many are followed, their beginnings are read without it.
+FEW = 4
 
 _TEXT, _RESET, _BEGIN = b"t", b"r", b"b"
 
@@ -135,8 +137,11 @@ class RedisReplyFeed(ReplyFeed):
         written.parts.extend(parts)
         if not written.wanted:
             return self._line.answers
-        # To its end also where the maker has no more to show and goes on: those who follow wait for it.
-        return await asyncio.shield(self._soon(self._bring(reply_id, written)))
+        bringing = self._bring(reply_id, written)
+        if not written.lock.locked():
+            return await bringing
+        # Behind its beginning, which is on its way. Those who follow get it also where the maker goes on meanwhile.
+        return await asyncio.shield(self._soon(bringing))
 
     async def end(self, reply_id: ReplyId) -> None:
         await self._local.end(reply_id)
@@ -279,7 +284,7 @@ class StreamReader:
                 self._said = time.monotonic()
                 self._line.say_wanted(followed)
             try:
-                if await self._read():
+                if await self._read() or len(followed) > FEW:
                     await asyncio.sleep(BREATH)
             except (RedisError, OSError, TimeoutError) as error:
                 log.debug("streams were not read: %s", error)
