@@ -151,9 +151,7 @@ class SqlClaims:
         return Claimed(reply=reply, ai=ai_of(row), context=await self._context(row, claim), begun=begun)
 
     async def _context(self, row: Row, claim: Claim) -> Context:
-        summary = await self._summaries.get(row.the_summary, alone=claim.alone) if row.the_summary else None
-        # Where all is lasting already, it may have become void since.
-        return Context(messages=_said(row), summary=summary if summary and summary.text else None)
+        return Context(messages=_said(row), summary=await self._summaries.ready(row.the_summary, alone=claim.alone))
 
 
 def _said(row: Row) -> list[Said]:

@@ -263,7 +263,7 @@ class SqlMessages(Messages):
         summary_id = rows[0].summary_id if rows else None
         return Context(
             messages=[said_of(row) for row in reversed(rows)],
-            summary=await self.summaries.get(summary_id) if summary_id else None,
+            summary=await self.summaries.ready(summary_id),
         )
 
     async def at(self, room_id: RoomId, seqs: Sequence[int]) -> Sequence[MessageId]:

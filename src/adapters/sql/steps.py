@@ -263,9 +263,7 @@ class SqlSteps:
         return await (self._statements.lasting if alone else self._statements.rows)(statement, parameters)
 
     async def _context(self, said: Sequence[Said], summary_id: SummaryId | None, offer: Offer) -> Context:
-        summary = await self._summaries.get(summary_id, alone=offer.alone) if summary_id else None
-        # Where all is lasting already, it may have become void since.
-        return Context(messages=said, summary=summary if summary and summary.text else None)
+        return Context(messages=said, summary=await self._summaries.ready(summary_id, alone=offer.alone))
 
     async def _accept_in_one_trip(self, offer: Offer) -> Accepted | None:
         def work(database: InThread) -> tuple[int, list[Row]] | None:

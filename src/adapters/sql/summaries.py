@@ -127,9 +127,26 @@ def _values(summary: Summary) -> dict[str, Any]:
     }
 
 
+class KnownSummaries:
+    """Summaries that were read here. One that is ready does not change, but that it becomes void: each prompt of a long
+    room names it, by a statement that has just seen whether it is ready."""
+
+    def __init__(self, most: int = 256) -> None:
+        self._most = most
+        self._known: dict[SummaryId, Summary] = {}
+
+    def get(self, summary_id: SummaryId) -> Summary | None:
+        return self._known.get(summary_id)
+
+    def put(self, summary: Summary) -> None:
+        if len(self._known) >= self._most:
+            del self._known[next(iter(self._known))]
+        self._known[summary.id] = summary
+
+
 class SqlSummaries(Summaries):
-    def __init__(self, statements: SqlStatements) -> None:
-        self._statements = statements
+    def __init__(self, statements: SqlStatements, known: KnownSummaries) -> None:
+        self._statements, self._known = statements, known
 
     async def ask(self, summary: Summary, *, alone: bool = False) -> None:
         run = self._statements.lasting if alone else self._statements.run
@@ -140,6 +157,17 @@ class SqlSummaries(Summaries):
         read = self._statements.lasting if alone else self._statements.rows
         rows = await read(_GET, {"of_summary": summary_id})
         return _summary_of(rows[0]) if rows else None
+
+    async def ready(self, summary_id: SummaryId | None, *, alone: bool = False) -> Summary | None:
+        """The one that a statement has just found to be ready, where it found one. Where all is lasting already, it may
+        have become void since."""
+        if summary_id is None:
+            return None
+        summary = self._known.get(summary_id) or await self.get(summary_id, alone=alone)
+        if summary is None or not summary.text:
+            return None
+        self._known.put(summary)
+        return summary
 
     async def due(self, limit: int) -> Sequence[SummaryId]:
         return [row.id for row in await self._statements.rows(_DUE, {"at_most": limit})]

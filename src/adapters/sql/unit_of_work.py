@@ -10,7 +10,7 @@ from adapters.sql.rooms import SqlRooms
 from adapters.sql.sessions import SqlSessions
 from adapters.sql.statements import SqlStatements
 from adapters.sql.steps import SqlSteps
-from adapters.sql.summaries import SqlSummaries
+from adapters.sql.summaries import KnownSummaries, SqlSummaries
 from adapters.sql.users import SqlUsers
 from chat_core.domain.ids import ReplyId
 from chat_core.domain.message import Message
@@ -23,8 +23,8 @@ class SqlTransaction(Transaction):
 
     # A repository is made when it is asked for: most transactions need one or two.
 
-    def __init__(self, statements: SqlStatements) -> None:
-        self._statements = statements
+    def __init__(self, statements: SqlStatements, known: KnownSummaries) -> None:
+        self._statements, self._known = statements, known
 
     @property
     def users(self) -> SqlUsers:
@@ -44,7 +44,7 @@ class SqlTransaction(Transaction):
 
     @property
     def summaries(self) -> SqlSummaries:
-        return SqlSummaries(self._statements)
+        return SqlSummaries(self._statements, self._known)
 
     @property
     def sessions(self) -> SqlSessions:
@@ -79,12 +79,12 @@ class SqlTransaction(Transaction):
 
 
 class _Opened(AbstractAsyncContextManager[SqlTransaction]):
-    def __init__(self, database: Database, *, readonly: bool) -> None:
-        self._database, self._readonly = database, readonly
+    def __init__(self, database: Database, known: KnownSummaries, *, readonly: bool) -> None:
+        self._database, self._known, self._readonly = database, known, readonly
 
     async def __aenter__(self) -> SqlTransaction:
         self._statements = SqlStatements(await self._database.begin(readonly=self._readonly))
-        return SqlTransaction(self._statements)
+        return SqlTransaction(self._statements, self._known)
 
     async def __aexit__(self, *_: object) -> None:
         await self._statements.leave()
@@ -95,9 +95,10 @@ class SqlUnitOfWork(UnitOfWork):
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._known = KnownSummaries()
 
     def __call__(self) -> AbstractAsyncContextManager[SqlTransaction]:
-        return _Opened(self._database, readonly=False)
+        return _Opened(self._database, self._known, readonly=False)
 
     def read(self) -> AbstractAsyncContextManager[SqlTransaction]:
-        return _Opened(self._database, readonly=True)
+        return _Opened(self._database, self._known, readonly=True)
