@@ -66,6 +66,8 @@ class InProcessReplyQueue(ReplyQueue):
         if self._open:
             self._known.add(job.reply.id)
             self._start(job.reply.id, self._go_on(job))
+            # Its request to the model goes out before the sender is told anything.
+            await asyncio.sleep(0)
 
     @property
     def size(self) -> int:
