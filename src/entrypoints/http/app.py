@@ -15,7 +15,7 @@ from litestar.types import ControllerRouterHandler
 from chat_core.errors import ChatError
 from entrypoints.container import Container
 from entrypoints.http import accounting, accounts, chat, problems, replies, room_events, rooms, system
-from entrypoints.http.auth import actor, peer
+from entrypoints.http.auth import Gate, actor, peer
 from entrypoints.http.bodies import StrictRequest
 from entrypoints.http.dispatch import shorten
 from entrypoints.http.injection import bridge
@@ -117,14 +117,7 @@ def create_app(container: Container) -> RequestLog:
             cors_config=_cors(settings.cors_origins),
             openapi_config=None,
             logging_config=None,
-            state=State(
-                {
-                    "authenticate": container.authenticate(),
-                    "openapi": openapi,
-                    "limits": container.limits(),
-                    "peer_of": who,
-                }
-            ),
+            state=State({"openapi": openapi, "gate": Gate(container.authenticate(), container.limits(), who)}),
         )
     shorten(app)
     sockets = Sockets(

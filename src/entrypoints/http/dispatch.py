@@ -57,6 +57,8 @@ class Dispatch:
         self._router = app.asgi_router
         self._framework = ExceptionHandlerMiddleware(app.asgi_router, debug=None)
         self._app = app
+        # As large as the framework's own, which is asked after the path was looked at.
+        self._route = lru_cache(1024)(self._look_up)
         self._ways: dict[object, _Way] = {}
         for route in app.routes:
             if isinstance(route, HTTPRoute):
@@ -69,6 +71,23 @@ class Dispatch:
         if way is None:
             await self._framework(scope, receive, send)
             return
+        try:
+            request = StrictRequest(scope, receive, send)
+            answer = await self._ask(way, request)
+            body = _body(answer)
+        except Exception as error:  # noqa: BLE001 - the handlers of errors are asked
+            await self._refuse(way, scope, receive, send, error)
+            return
+        if body is None:
+            await self._respond(way, request, answer, send)
+        elif isinstance(answer, Response):
+            headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers.items()]
+            await _write(send, answer.status_code or way.status, body, headers)
+        else:
+            await _write(send, way.status, body, ())
+
+    async def _respond(self, way: _Way, request: StrictRequest, answer: Any, send: Any) -> None:
+        """What takes its time, and may find out that there is nothing to say before it has begun."""
         started = False
 
         async def told(message: Any) -> None:
@@ -77,33 +96,41 @@ class Dispatch:
             await send(message)
 
         try:
-            await self._go(way, scope, receive, told)
+            response = await way.handler.to_response(self._app, answer, request)
+            await response(request.scope, request.receive, told)
         except Exception as error:
             if started:
                 raise
-            ScopeState.from_scope(scope).exception_handlers = way.handler.resolve_exception_handlers()
-            await self._framework.handle_request_exception(self._app, scope, receive, send, error)
+            await self._refuse(way, request.scope, request.receive, send, error)
+
+    async def _refuse(self, way: _Way, scope: Any, receive: Any, send: Any, error: Exception) -> None:
+        ScopeState.from_scope(scope).exception_handlers = way.handler.resolve_exception_handlers()
+        await self._framework.handle_request_exception(self._app, scope, receive, send, error)
 
     def _find(self, scope: Any) -> _Way | None:
         """``None`` where the framework is to say what becomes of a request."""
         if scope["type"] != ScopeType.HTTP or scope.get("root_path"):
             return None
-        if not all(_host_is_valid(value) for name, value in scope["headers"] if name == b"host"):
-            return None
-        try:
-            _, handler, path, parameters, template = self._router.handle_routing(
-                path=normalize_path(scope["path"]), method=scope["method"]
-            )
-        except Exception:  # noqa: BLE001 - the framework raises it again, where it is answered
-            return None
-        way = self._ways.get(handler)
+        for name, value in scope["headers"]:
+            if name == b"host" and not _host_is_valid(value):
+                return None
+        way, path, parameters, template = self._route(scope["path"], scope["method"])
         if way is not None:
             scope["path"], scope["path_params"] = path, parameters
-            scope["route_handler"], scope["path_template"] = handler, template
+            scope["route_handler"], scope["path_template"] = way.handler, template
         return way
 
-    async def _go(self, way: _Way, scope: Any, receive: Any, send: Any) -> None:
-        request = StrictRequest(scope, receive, send)
+    def _look_up(self, path: str, method: Any) -> tuple[_Way | None, str, dict[str, Any], str]:
+        try:
+            _, handler, path, parameters, template = self._router.handle_routing(
+                path=normalize_path(path), method=method
+            )
+        except Exception:  # noqa: BLE001 - the framework raises it again, where it is answered
+            return None, path, {}, ""
+        return self._ways.get(handler), path, parameters, template
+
+    async def _ask(self, way: _Way, request: StrictRequest) -> Any:
+        """What the handler gives."""
         if way.before is not None:
             await way.before(request)
         given: dict[str, Any] = {}
@@ -118,25 +145,20 @@ class Dispatch:
         if way.checked:
             given = way.handler.signature_model.parse_values_from_connection_kwargs(request, given)
         answer: Any = way.handler.fn(**given)
-        if not way.handler.has_sync_callable:
-            answer = await answer
-        if isinstance(answer, msgspec.Struct):
-            await _write(send, way.status, _encode(answer), ())
-        elif _plain(answer):
-            headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers.items()]
-            await _write(send, answer.status_code or way.status, _encode(answer.content), headers)
-        else:
-            response = await way.handler.to_response(self._app, answer, request)
-            await response(scope, receive, send)
+        return answer if way.handler.has_sync_callable else await answer
 
 
-def _plain(answer: Any) -> bool:
-    """A body with a status and headers, and nothing else."""
-    return (
+def _body(answer: Any) -> bytes | None:
+    """Of a struct, or of a response that is one with a status and headers and nothing else; ``None`` for all others."""
+    if isinstance(answer, msgspec.Struct):
+        return _encode(answer)
+    if (
         type(answer) is Response
         and isinstance(answer.content, msgspec.Struct)
         and not (answer.media_type or answer.cookies or answer.background or answer.response_type_encoders)
-    )
+    ):
+        return _encode(answer.content)
+    return None
 
 
 async def _write(send: Any, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:

@@ -17,6 +17,7 @@ from entrypoints.http.schemas import Problem
 
 #: How often all connections are looked at, in seconds.
 ROUND = 1.0
+_OF_BODIES = frozenset({b"content-length", b"transfer-encoding"})
 #: All that any path here takes.
 METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST"
 
@@ -113,14 +114,16 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head, self._body_size = False, 0
-        if len(self.headers) > self.HEADERS_MAX or (
-            sum(len(name) + len(value) + 4 for name, value in self.headers) + len(self.url) > self.HEAD_MAX
-        ):
+        size, has_body = len(self.url), False
+        for name, value in self.headers:
+            size += len(name) + len(value) + 4
+            has_body = has_body or name in _OF_BODIES
+        if size > self.HEAD_MAX or len(self.headers) > self.HEADERS_MAX:
             self._refuse(431, "headers-too-large", "The headers are too large")
             return
         self._since = time.monotonic()
         super().on_headers_complete()
-        if any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers):
+        if has_body:
             self.cycle.transport = cast("asyncio.Transport", _Closing(self))
 
     def on_body(self, body: bytes) -> None:
