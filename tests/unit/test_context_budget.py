@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chat_core.domain.ids import SummaryId, uuid7
+from chat_core.domain.ids import RoomId, SummaryId, uuid7
 from chat_core.domain.message import Message, MessageKind, Said
 from chat_core.domain.reply import ReplyStatus
 from chat_core.domain.room import Room, RoomAI
@@ -18,7 +18,7 @@ from chat_core.ports.storage import Context
 from chat_core.testing.models import Gate, answer
 from chat_core.testing.samples import a_message, a_room, a_user
 from chat_core.use_cases.prompts import SUMMARY_SAYS, Budget, Prompts
-from chat_core.use_cases.summaries import ASKS, FAILURES_MAX, MakeSummaries
+from chat_core.use_cases.summaries import ASKS, FAILURES_MAX, AskedSummaries, MakeSummaries
 from chat_core.use_cases.tokens import Scale, tokens_in, tokens_of
 from tests.world import NewWorld, World
 
@@ -397,3 +397,17 @@ async def test_one_who_is_cut_off_hands_the_summary_over(new_world: NewWorld):
     summary = await summary_of(world, room)
     assert summary is not None
     assert summary.text == "Notes."
+
+
+async def test_a_summary_that_is_on_its_way_is_asked_for_once():
+    now = [0.0]
+    asked = AskedSummaries(seconds=5.0, monotonic=lambda: now[0])
+    room, other, made = RoomId(uuid7()), RoomId(uuid7()), SummaryId(uuid7())
+    assert asked.first(room, None)
+    assert not asked.first(room, None)
+    assert asked.first(other, None)
+    assert asked.first(room, made)
+    now[0] = 5.0
+    assert asked.first(room, made)
+    asked.made(room)
+    assert asked.first(room, made)
