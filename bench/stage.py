@@ -63,6 +63,7 @@ class Stage:
         self.directory, self._stack = directory, stack
         self._postgres: Postgres | None = None
         self._redis: Valkey | None = None
+        self._databases = 0
         self._stub: Floor | None = None
         self._services: dict[frozenset[tuple[str, str]], dict[str, Running]] = {}
         self._floors: dict[str, Floor] = {}
@@ -81,11 +82,13 @@ class Stage:
         return connection
 
     async def redis(self) -> str:
+        """A database of its own: of two services in one, each would take the other's replies off the queue."""
         if self._redis is None:
             self._redis = Valkey(self.directory)
             self._stack.callback(self._redis.kill)
             await self._redis.start()
-        return f"redis://127.0.0.1:{self._redis.port}/0"
+        self._databases += 1
+        return f"redis://127.0.0.1:{self._redis.port}/{self._databases - 1}"
 
     async def stub(self) -> Floor:
         """The stub of a provider."""
