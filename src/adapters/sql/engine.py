@@ -229,8 +229,6 @@ def _postgres_engine(url: sa.URL, limits: Limits) -> AsyncEngine:
                 "default_transaction_isolation": "read committed",
                 # Statements here touch few rows: compiling one would cost more than running it.
                 "jit": "off",
-                # And planning one costs as much as running it: they go by their indexes, whatever the parameters.
-                "plan_cache_mode": "force_generic_plan",
                 "statement_timeout": milliseconds(limits.statement),
                 "lock_timeout": milliseconds(limits.lock),
                 "idle_in_transaction_session_timeout": milliseconds(limits.idle_in_transaction),
