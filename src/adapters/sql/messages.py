@@ -1,6 +1,7 @@
 """Messages: one row is the message as it is now, and its creation in the room's log."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,6 +25,12 @@ from chat_core.domain.ids import MessageId, RoomId, UserId
 from chat_core.domain.message import AI_NAME, DELETED_NAME, Message, MessageKind, MessageStatus, Said
 from chat_core.errors import NotAuthenticated
 from chat_core.ports.storage import Asks, Context, DuplicateMessage, MessagePage, Messages, StoredSend
+
+
+def written(number: int) -> sa.ColumnElement[int]:
+    """A number that is part of a statement's text."""
+    return sa.literal_column(f"{number:d}", sa.Integer)
+
 
 #: Nobody's, where the account was ended; its name is that of a deleted user by then.
 _AUTHOR = sa.case((users.c.ended_at.is_(None), messages.c.user_id)).label("user_id")
@@ -102,28 +109,34 @@ _AT = (
     .where(_IN_ROOM, messages.c.seq.in_(sa.bindparam("places", expanding=True)))
     .order_by(messages.c.seq)
 )
-_NEWEST = _SELECT.where(_IN_ROOM).order_by(messages.c.seq.desc()).limit(sa.bindparam("at_most", type_=sa.Integer))
 
 
-def _around() -> sa.Executable:
+# How many are wanted is written into a statement: of a parameter PostgreSQL thinks that it may be large, and so makes a
+# new plan for each execution, which takes as long as running it.
+
+
+@cache
+def _newest(at_most: int) -> sa.Executable:
+    return _SELECT.where(_IN_ROOM).order_by(messages.c.seq.desc()).limit(written(at_most))
+
+
+@cache
+def _around(at_most_below: int, at_most_above: int) -> sa.Executable:
     """Both sides of a place in one statement, each by the index and no further than asked for."""
     place = sa.bindparam("place", type_=sa.BigInteger)
     below = (
         _SELECT.where(_IN_ROOM, messages.c.seq < place)
         .order_by(messages.c.seq.desc())
-        .limit(sa.bindparam("below", type_=sa.Integer))
+        .limit(written(at_most_below))
         .subquery("below")
     )
     above = (
         _SELECT.where(_IN_ROOM, messages.c.seq >= place)
         .order_by(messages.c.seq)
-        .limit(sa.bindparam("above", type_=sa.Integer))
+        .limit(written(at_most_above))
         .subquery("above")
     )
     return sa.union_all(sa.select(below), sa.select(above))
-
-
-_AROUND = _around()
 
 
 # Of a page there are hundreds: looking one up takes a fifth of calling its class.
@@ -240,15 +253,13 @@ class SqlMessages(Messages):
             return await self._beside(room_id, after + 1, below=0, above=limit)
         if around is not None:
             return await self._beside(room_id, around, below=limit // 2, above=limit - limit // 2)
-        rows = await self._statements.rows(_NEWEST, {"of_room": room_id, "at_most": limit + 1})
+        rows = await self._statements.rows(_newest(limit + 1), {"of_room": room_id})
         newest = [message_of(row) for row in reversed(rows[:limit])]
         return MessagePage(messages=newest, has_older=len(rows) > limit, has_newer=False)
 
     async def _beside(self, room_id: RoomId, place: int, *, below: int, above: int) -> MessagePage:
         """So many below a place, and so many from it on; one more of each tells whether there are more."""
-        rows = await self._statements.rows(
-            _AROUND, {"of_room": room_id, "place": place, "below": below + 1, "above": above + 1}
-        )
+        rows = await self._statements.rows(_around(below + 1, above + 1), {"of_room": room_id, "place": place})
         found = sorted(rows, key=lambda row: row.seq)
         older = [row for row in found if row.seq < place]
         newer = [row for row in found if row.seq >= place]

@@ -6,6 +6,7 @@ The repositories say the same step by step, and the contract holds both to the s
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,6 +25,7 @@ from adapters.sql.messages import (
     message_of,
     message_values,
     said_of,
+    written,
 )
 from adapters.sql.replies import (
     ADD_ATTEMPT,
@@ -93,7 +95,8 @@ def _or_undone(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[Any]:
     return (sa.literal(1) / sa.case((condition, 1), else_=0)).label("holds")
 
 
-def _accepting(*, reply: bool, attempt: bool) -> sa.Executable:
+@cache
+def _accepting(*, reply: bool, attempt: bool, at_most: int) -> sa.Executable:
     """The place, the message, what it asks for, and its context.
 
     All else is seen as it was before the statement waited for the room's row. Where the place is not the next one to
@@ -147,7 +150,7 @@ def _accepting(*, reply: bool, attempt: bool) -> sa.Executable:
         .select_from(MESSAGES_NAMED)
         .where(messages.c.room_id == _ROOM, messages.c.status != "deleted")
         .order_by(messages.c.seq.desc())
-        .limit(sa.bindparam("at_most", type_=sa.Integer))
+        .limit(written(at_most))
         .subquery("said")
     )
     # Once, and not for each row of what was said.
@@ -195,7 +198,6 @@ def _answering() -> sa.Executable:
     )
 
 
-_ACCEPT = {kind: _accepting(reply=kind[0], attempt=kind[1]) for kind in ((False, False), (True, False), (True, True))}
 _ANSWER = _answering()
 _TAKE = _PLACE.returning(rooms.c.last_seq)
 _TAKE_ANY = TAKE_PLACE.returning(rooms.c.last_seq)
@@ -224,7 +226,6 @@ class SqlSteps:
         message, asks = offer.message, offer.asks
         parameters = _place_values(offer)
         parameters |= {
-            "at_most": max(0, offer.context - 1),
             "new_id": message.id,
             "new_content": message.content,
             "new_fingerprint": offer.fingerprint,
@@ -242,9 +243,13 @@ class SqlSteps:
                 "reply_reserved_tokens": reply.reserved_tokens,
                 "lease_ms": lease_ms(asks.lease),
             }
-        kind = (asks is not None, asks is not None and asks.attempt is not None)
+        statement = _accepting(
+            reply=asks is not None,
+            attempt=asks is not None and asks.attempt is not None,
+            at_most=max(0, offer.context - 1),
+        )
         try:
-            rows = await self._one(_ACCEPT[kind], parameters, alone=offer.alone)
+            rows = await self._one(statement, parameters, alone=offer.alone)
         except exc.DBAPIError as error:
             if divided_by_zero(error):
                 raise Contention from error
