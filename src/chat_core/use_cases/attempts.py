@@ -1,13 +1,10 @@
 """Requests that are put on the bill a little before they are announced."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from functools import cache
 from typing import cast
 
-from chat_core.domain.ids import ReplyId
-from chat_core.domain.reply import Attempt
-from chat_core.ports.language_model import Conversation, ForeseeableModel, LanguageModel
+from chat_core.ports.language_model import AttemptBegins, Conversation, ForeseeableModel, LanguageModel
 
 
 @cache
@@ -16,22 +13,10 @@ def _foresees(kind: type[LanguageModel]) -> bool:
     return issubclass(kind, ForeseeableModel)
 
 
-def first_attempt(
-    model: LanguageModel, reply_id: ReplyId, epoch: int, conversation: Conversation, at: datetime
-) -> Attempt | None:
-    """The request that the making of this reply begins with, where it can be foreseen: then it is stored in the same
-    transaction as the claim, instead of in one of its own."""
-    foreseen = cast("ForeseeableModel", model).foresee(conversation) if _foresees(type(model)) else None
-    if foreseen is None:
-        return None
-    return Attempt(
-        reply_id=reply_id,
-        number=1,
-        epoch=epoch,
-        provider=foreseen.provider,
-        model=foreseen.model,
-        started_at=at,
-    )
+def foreseen(model: LanguageModel, conversation: Conversation) -> AttemptBegins | None:
+    """The request that an answer begins with, where it can be foreseen: then it is stored in the same transaction as
+    the claim, instead of in one of its own."""
+    return cast("ForeseeableModel", model).foresee(conversation) if _foresees(type(model)) else None
 
 
 class ChosenModels:
@@ -49,8 +34,5 @@ class ChosenModels:
 
     def foreseen(self, model: LanguageModel) -> Mapping[str | None, tuple[str, str]]:
         """By each of them, the provider and the model that a request would go to, where that can be told."""
-        if not _foresees(type(model)):
-            return {}
-        foresee = cast("ForeseeableModel", model).foresee
-        found = ((chosen, foresee(conversation)) for chosen, conversation in self._known.items())
+        found = ((chosen, foreseen(model, conversation)) for chosen, conversation in self._known.items())
         return {chosen: (begins.provider, begins.model) for chosen, begins in found if begins is not None}

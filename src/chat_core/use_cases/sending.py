@@ -21,7 +21,7 @@ from chat_core.errors import MessageIdReused, NotFound, RoomBusy
 from chat_core.ports.delivery import Job, LogGrew, ReplyChanged, ReplyQueue, RoomFeed
 from chat_core.ports.language_model import Conversation, LanguageModel
 from chat_core.ports.storage import Asks, DuplicateMessage, Offer, StoredSend, Transaction, UnitOfWork
-from chat_core.use_cases.attempts import first_attempt
+from chat_core.use_cases.attempts import foreseen
 from chat_core.use_cases.limits import Limits
 from chat_core.use_cases.prompts import Prompts
 from chat_core.use_cases.quotas import Quotas, reserved_for
@@ -232,11 +232,10 @@ class SendMessage:
         be foreseen."""
         if ai.mode is AIMode.OFF or (ai.mode is AIMode.MENTION and not mentions_ai(message.content)):
             return None
-        at, reply_id, attempt = message.created_at, ReplyId(uuid7()), None
-        if claims:
-            attempt = first_attempt(self.model, reply_id, 1, Conversation(turns=(), model=ai.model), at)
+        at = message.created_at
+        begins = foreseen(self.model, Conversation(turns=(), model=ai.model)) if claims else None
         reply = Reply(
-            id=reply_id,
+            id=ReplyId(uuid7()),
             room_id=message.room_id,
             prompt_id=message.id,
             asked_by=message.user_id,
@@ -245,10 +244,11 @@ class SendMessage:
             reserved_tokens=reserved_for(message.content, ai),
             status=ReplyStatus.RUNNING if claims else ReplyStatus.QUEUED,
             epoch=1 if claims else 0,
-            attempts=1 if attempt else 0,
-            provider=attempt.provider if attempt else None,
-            model=attempt.model if attempt else None,
+            attempts=1 if begins else 0,
+            provider=begins.provider if begins else None,
+            model=begins.model if begins else None,
         )
+        attempt = reply.first_attempt(begins.provider, begins.model, at) if begins else None
         return Asks(reply=reply, lease=self.lease if claims else 0.0, attempt=attempt)
 
     @again_on_contention
