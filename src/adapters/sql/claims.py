@@ -4,13 +4,14 @@ SQLite takes the steps of the port: its makers are few, and their steps are no t
 """
 
 from collections import namedtuple
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from adapters.sql.compiled import Row
-from adapters.sql.messages import MESSAGES_NAMED, SAID_COLUMNS, said_of
+from adapters.sql.messages import MESSAGES_NAMED, SAID_COLUMNS, said_of, written
 from adapters.sql.replies import (
     CLAIM,
     REPLY_COLUMNS,
@@ -32,7 +33,8 @@ _SAID_FIELDS: tuple[str, ...] = tuple(column.name for column in SAID_COLUMNS)
 _Row = namedtuple("_Row", _SAID_FIELDS)  # type: ignore[misc]
 
 
-def _claiming() -> sa.Executable:
+@cache
+def _claiming(at_most: int) -> sa.Executable:
     foreseen = (
         sa.func.unnest(*(sa.bindparam(f"foreseen_{name}", type_=_TEXTS) for name in ("asked", "providers", "models")))
         .table_valued("asked", "provider", "model")
@@ -98,7 +100,7 @@ def _claiming() -> sa.Executable:
             messages.c.status != "deleted",
         )
         .order_by(messages.c.seq.desc())
-        .limit(sa.bindparam("at_most", type_=sa.Integer))
+        .limit(written(at_most))
         .correlate(claimed)
         .lateral("said")
     )
@@ -118,9 +120,6 @@ def _claiming() -> sa.Executable:
     )
 
 
-_CLAIM_AND_READ = _claiming()
-
-
 class SqlClaims:
     """Of one transaction."""
 
@@ -134,13 +133,12 @@ class SqlClaims:
             "of_reply": claim.reply_id,
             "lease_ms": lease_ms(claim.lease),
             "at": claim.at,
-            "at_most": claim.context,
             "foreseen_asked": asked,
             "foreseen_providers": [claim.foreseen[name][0] for name in asked],
             "foreseen_models": [claim.foreseen[name][1] for name in asked],
         }
         run = self._statements.lasting if claim.alone else self._statements.rows
-        rows = await run(_CLAIM_AND_READ, parameters)
+        rows = await run(_claiming(claim.context), parameters)
         if not rows:
             return None
         row = rows[0]
