@@ -163,7 +163,9 @@ class SqlSummaries(Summaries):
         have become void since."""
         if summary_id is None:
             return None
-        summary = self._known.get(summary_id) or await self.get(summary_id, alone=alone)
+        if known := self._known.get(summary_id):
+            return known
+        summary = await self.get(summary_id, alone=alone)
         if summary is None or not summary.text:
             return None
         self._known.put(summary)
