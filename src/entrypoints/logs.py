@@ -80,6 +80,7 @@ def configure_logs(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     if sys.stderr.isatty():
         handler.setFormatter(_Text("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+        _lines = None
     else:
         handler.setFormatter(_JsonLines())
         _lines = getattr(sys.stderr, "buffer", None)

@@ -29,7 +29,7 @@ class RateLimitsContract(Contract):
 
     @pytest.fixture
     def limits(self) -> RateLimits:
-        raise NotImplementedError
+        raise NotImplementedError("override the fixture `limits`")
 
     async def test_a_bucket_gives_what_it_holds_and_no_more(self, limits: RateLimits):
         """Fix: start a bucket that nobody has touched as full, and refuse once it is empty."""
