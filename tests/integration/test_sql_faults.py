@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from adapters.sql.engine import DEFAULT_LIMITS, Database, Limits, normalize_url
 from adapters.sql.statements import SqlStatements
 from adapters.sql.unit_of_work import SqlUnitOfWork
-from chat_core.domain.ids import RoomId, uuid7
+from chat_core.domain.ids import RoomId, UserId, uuid7
 from chat_core.errors import Contention, OutcomeUnknown, StorageUnavailable
 from chat_core.testing.samples import MOMENT, a_user, said, stored_room, stored_user
 from tests.servers import PostgresServer
@@ -243,11 +243,15 @@ class TestPostgres:
     async def test_connections_that_are_all_in_use_are_the_storage_being_away(
         self, postgres_url: str, opened: Opened
     ) -> None:
-        uow = opened(postgres_url, replace(QUICK, pool_size=2))
-        async with uow(), uow():
+        # Two of them are for what is committed together.
+        uow = opened(postgres_url, replace(QUICK, pool_size=4))
+        nobody = UserId(uuid7())
+        async with uow() as one, uow() as two:
+            await one.users.get(nobody)
+            await two.users.get(nobody)
             with pytest.raises(StorageUnavailable, match="in use"):
-                async with uow.read():
-                    pass
+                async with uow.read() as three:
+                    await three.users.get(nobody)
         await stored_user(uow)
 
     async def test_a_lock_held_for_long_is_the_storage_being_away(self, postgres_url: str, opened: Opened) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from adapters.sql.batches import Own
 from adapters.sql.compiled import Row
-from adapters.sql.messages import MESSAGES_NAMED, SAID_COLUMNS, said_of, written
+from adapters.sql.messages import MESSAGES_NAMED, SAID_COLUMNS, said_of
 from adapters.sql.replies import (
     CLAIM,
     REPLY_COLUMNS,
@@ -100,7 +101,7 @@ def _claiming(at_most: int) -> sa.Executable:
             messages.c.status != "deleted",
         )
         .order_by(messages.c.seq.desc())
-        .limit(written(at_most))
+        .limit(at_most)
         .correlate(claimed)
         .lateral("said")
     )
@@ -137,8 +138,12 @@ class SqlClaims:
             "foreseen_providers": [claim.foreseen[name][0] for name in asked],
             "foreseen_models": [claim.foreseen[name][1] for name in asked],
         }
-        run = self._statements.lasting if claim.alone else self._statements.rows
-        rows = await run(_claiming(claim.context), parameters)
+        statement = _claiming(claim.context)
+        if claim.alone:
+            own = Own(mark=claim.reply_id, locks=claim.reply_id)
+            rows = await self._statements.lasting(statement, parameters, own)
+        else:
+            rows = await self._statements.rows(statement, parameters)
         if not rows:
             return None
         row = rows[0]

@@ -1,7 +1,7 @@
 """From a DATABASE_URL to pooled connections that keep the promises on time and isolation."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,8 +9,9 @@ from sqlalchemy import event, exc
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolProxiedConnection
 
+from adapters.sql.batches import Batches
 from adapters.sql.compiled import Compiler
-from adapters.sql.failures import translated
+from adapters.sql.failures import in_words_of_the_core
 from adapters.sql.group import GroupWriter
 from adapters.sql.held import HeldConnections
 from adapters.sql.links import Link, PostgresLink, SqliteLink
@@ -29,7 +30,8 @@ class Limits:
 
     PostgreSQL: "away" is said within 2 s both when nothing can be opened (``acquire`` for a free place in the pool,
     then ``connect``) and when a connection falls silent (``statement``, kept by the server, with ``grace`` more kept
-    by the client for a server that does not answer at all). SQLite: ``busy`` covers the wait for this process's
+    by the client for a server that does not answer at all). ``batch_lock`` is how long what is committed together waits
+    for a row before each of it is done by itself. SQLite: ``busy`` covers the wait for this process's
     writer and for other processes' locks together.
     """
 
@@ -39,9 +41,15 @@ class Limits:
     statement: float = 1.5
     grace: float = 0.3
     lock: float = 1.2
+    batch_lock: float = 0.1
     idle_in_transaction: float = 10.0
     busy: float = 5.0
     readers: int = 4
+
+    @property
+    def batching(self) -> int:
+        """How many of the connections are for what is committed together."""
+        return min(2, self.pool_size - 1)
 
 
 DEFAULT_LIMITS = Limits()
@@ -106,11 +114,18 @@ class Database:
             self.write = _sqlite_engine(normal, limits, readonly=False)
             self.read = _sqlite_engine(normal, limits, readonly=True)
         else:
-            self.write = self.read = _postgres_engine(normal, limits)
+            self.write = self.read = _postgres_engine(normal, limits, limits.pool_size - limits.batching)
         self._compiler = Compiler(self.write.dialect)
-        engines = {self.write, self.read}
-        self._held = {engine: HeldConnections(engine, self._compiler.dialect) for engine in engines}
+        self._held = {engine: self._holding(engine) for engine in {self.write, self.read}}
+        self._batches: Batches | None = None
+        if self.dialect == "postgresql" and limits.batching:
+            batching = _postgres_engine(normal, replace(limits, lock=limits.batch_lock), limits.batching)
+            self._held[batching] = self._holding(batching)
+            self._batches = Batches(self._held[batching], self._compiler.dialect)
         self._group = GroupWriter(self._writer, self._held[self.write])
+
+    def _holding(self, engine: AsyncEngine) -> HeldConnections:
+        return HeldConnections(engine, self._compiler.dialect)
 
     @property
     def in_use(self) -> int:
@@ -118,21 +133,17 @@ class Database:
         return sum(held.in_use for held in self._held.values())
 
     async def begin(self, *, readonly: bool = False) -> Link:
-        """A transaction on a connection of its own; on SQLite one that may write takes it when it has something to say.
-        Raises ``StorageUnavailable`` within the limits."""
+        """A transaction on a connection of its own, which it takes when it has something to say; of those that only
+        read from SQLite, now. Raises ``StorageUnavailable`` within the limits."""
         held = self._held[self.read if readonly else self.write]
-        try:
-            if self.dialect == "postgresql":
-                return PostgresLink(await held.take(), self._compiler, held, readonly=readonly)
-            if not readonly:
-                return SqliteLink(self._compiler, held, self._writer, self._group)
-            link = SqliteLink(self._compiler, held, self._reader)
+        if self.dialect == "postgresql":
+            return PostgresLink(self._compiler, held, self._batches, readonly=readonly)
+        if not readonly:
+            return SqliteLink(self._compiler, held, self._writer, self._group)
+        link = SqliteLink(self._compiler, held, self._reader)
+        with in_words_of_the_core():
             await link.open()
-            return link
-        except Exception as error:
-            if (away := translated(error)) is not None:
-                raise away from error
-            raise
+        return link
 
     async def _reader(self) -> tuple[PoolProxiedConnection, tuple[str, ...]]:
         return await self._held[self.read].take(), ("BEGIN",)
@@ -172,8 +183,8 @@ class Database:
         """Close every connection that is not in use; those in use are closed when they come back."""
         for held in self._held.values():
             held.close()
-        await self.read.dispose()
-        await self.write.dispose()
+        for engine in self._held:
+            await engine.dispose()
 
 
 def _sqlite_engine(url: sa.URL, limits: Limits, *, readonly: bool) -> AsyncEngine:
@@ -207,13 +218,13 @@ def _sqlite_engine(url: sa.URL, limits: Limits, *, readonly: bool) -> AsyncEngin
     return engine
 
 
-def _postgres_engine(url: sa.URL, limits: Limits) -> AsyncEngine:
+def _postgres_engine(url: sa.URL, limits: Limits, pool_size: int) -> AsyncEngine:
     def milliseconds(seconds: float) -> str:
         return str(round(seconds * 1000))
 
     engine = create_async_engine(
         url,
-        pool_size=limits.pool_size,
+        pool_size=pool_size,
         max_overflow=0,
         pool_timeout=limits.acquire,
         # The connection used last is the one with the warmest caches, and the others may grow idle.
@@ -229,6 +240,11 @@ def _postgres_engine(url: sa.URL, limits: Limits) -> AsyncEngine:
                 "default_transaction_isolation": "read committed",
                 # Statements here touch few rows: compiling one would cost more than running it.
                 "jit": "off",
+                # And they find them by an index, in its order: where the statistics are old, as in a database that
+                # is filled, a plan that takes all rows of a room and sorts them looks cheaper than it is.
+                "enable_bitmapscan": "off",
+                "enable_hashjoin": "off",
+                "enable_mergejoin": "off",
                 "statement_timeout": milliseconds(limits.statement),
                 "lock_timeout": milliseconds(limits.lock),
                 "idle_in_transaction_session_timeout": milliseconds(limits.idle_in_transaction),

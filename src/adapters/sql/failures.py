@@ -100,6 +100,22 @@ def divided_by_zero(error: Exception) -> bool:
     return isinstance(error, exc.DBAPIError) and _sqlstate(error) == "22012"
 
 
+@contextmanager
+def in_words_of_the_core() -> Iterator[None]:
+    """What an attempt to get a connection raises: nothing was said on it yet, whatever the failure."""
+    try:
+        yield
+    except Exception as error:
+        if (away := translated(error)) is not None:
+            raise away from error
+        raise
+
+
+def locked_out(error: exc.DBAPIError) -> bool:
+    """Whether it was refused a row that somebody else holds (PostgreSQL)."""
+    return _sqlstate(error) in {"55P03", "40P01"}
+
+
 def outcome_unknown(error: Exception) -> bool:
     """Whether a commit that failed so may have happened all the same.
 

@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.pool import PoolProxiedConnection
 
-from adapters.sql.compiled import Compiler, Row
-from adapters.sql.failures import in_words_of_sqlalchemy
+from adapters.sql.batches import Batches, Found, Own
+from adapters.sql.compiled import Compiler, Ready, Row
+from adapters.sql.failures import in_words_of_sqlalchemy, in_words_of_the_core
 from adapters.sql.group import GroupWriter, Opening
 from adapters.sql.held import HeldConnections
 
@@ -32,8 +33,15 @@ class Link(ABC):
         return self._compiler.dialect.name
 
     @abstractmethod
-    async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any], *, alone: bool = False) -> list[Row]:
-        """What it finds. ``alone``: where it is the first one, it may be a transaction of its own."""
+    async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> list[Row]:
+        """What it finds."""
+
+    async def lasting(
+        self, statement: sa.Executable, parameters: Mapping[str, Any], own: Own | None = None
+    ) -> list[Row]:
+        """As ``rows``; where it is the first one, it may be a transaction of its own, committed together with others
+        of its text where ``own`` tells it from them."""
+        return await self.rows(statement, parameters)
 
     @abstractmethod
     async def run(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> int:
@@ -69,20 +77,43 @@ class PostgresLink(Link):
     """asyncpg's connection. What only reads needs no transaction: at READ COMMITTED each statement sees a moment of
     its own anyway, and a BEGIN and a ROLLBACK around it would cost two round trips and promise nothing more."""
 
-    def __init__(
-        self, proxied: PoolProxiedConnection, compiler: Compiler, held: HeldConnections, *, readonly: bool
-    ) -> None:
+    def __init__(self, compiler: Compiler, held: HeldConnections, batches: Batches | None, *, readonly: bool) -> None:
         super().__init__(compiler, held)
-        self._proxied = proxied
-        self._raw: Any = proxied.driver_connection
+        self._batches = batches
         self._begins = not readonly
+        self._raw: Any = None
 
-    async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any], *, alone: bool = False) -> list[Row]:
+    async def open(self) -> None:
+        """Take the connection, if that was not done yet."""
+        if self._proxied is None:
+            with in_words_of_the_core():
+                self._proxied = await self._held.take()
+            self._raw = self._proxied.driver_connection
+
+    async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> list[Row]:
         compiled = self._compiler(statement, parameters)
         ready = compiled.ready(parameters)
-        if not alone:
-            await self._begin()
-        return compiled.rows(await self._said(self._raw.fetch(ready.sql, *ready.parameters), ready.sql))
+        await self._begin()
+        return compiled.rows(await self._fetch(ready))
+
+    async def lasting(
+        self, statement: sa.Executable, parameters: Mapping[str, Any], own: Own | None = None
+    ) -> list[Row]:
+        compiled = self._compiler(statement, parameters)
+        ready = compiled.ready(parameters)
+        if own is None or self._batches is None or self._proxied is not None:
+            return compiled.rows(await self._by_itself(ready))
+        return compiled.rows(
+            await self._batches.found(ready.sql, ready.parameters, own, lambda: self._by_itself(ready))
+        )
+
+    async def _by_itself(self, ready: Ready) -> Found:
+        await self.open()
+        return await self._fetch(ready)
+
+    async def _fetch(self, ready: Ready) -> Found:
+        found: Found = await self._said(self._raw.fetch(ready.sql, *ready.parameters), ready.sql)
+        return found
 
     async def run(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> int:
         ready = self._compiler(statement, parameters).ready(parameters)
@@ -97,6 +128,7 @@ class PostgresLink(Link):
         await self._said(self._raw.executemany(ready[0].sql, [one.parameters for one in ready]), ready[0].sql)
 
     async def _begin(self) -> None:
+        await self.open()
         if self._begins and not self.in_transaction:
             self.in_transaction = True
             await self._said(self._raw.execute("BEGIN"), "BEGIN")
@@ -113,7 +145,8 @@ class PostgresLink(Link):
 
     async def throw_away(self) -> None:
         # At once: a polite good-bye would wait for a server that does not answer.
-        self._raw.terminate()
+        if self._raw is not None:
+            self._raw.terminate()
         await super().throw_away()
 
 
@@ -139,8 +172,7 @@ class InThread:
 class SqliteLink(Link):
     """aiosqlite's connection; each statement is one trip to its thread, and BEGIN rides along with the first.
 
-    One that may write takes the connection when it has something to say: what is a transaction of its own is done by
-    ``group``, on no connection of this one's.
+    What is a transaction of its own is done by ``group``, on no connection of this one's.
     """
 
     def __init__(
@@ -155,7 +187,7 @@ class SqliteLink(Link):
         if self._proxied is None:
             self._proxied, self._first = await self._open()
 
-    async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any], *, alone: bool = False) -> list[Row]:
+    async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> list[Row]:
         compiled = self._compiler(statement, parameters)
         ready = compiled.ready(parameters)
         return compiled.rows(

@@ -26,12 +26,6 @@ from chat_core.domain.message import AI_NAME, DELETED_NAME, Message, MessageKind
 from chat_core.errors import NotAuthenticated
 from chat_core.ports.storage import Asks, Context, DuplicateMessage, MessagePage, Messages, StoredSend
 
-
-def written(number: int) -> sa.ColumnElement[int]:
-    """A number that is part of a statement's text."""
-    return sa.literal_column(f"{number:d}", sa.Integer)
-
-
 #: Nobody's, where the account was ended; its name is that of a deleted user by then.
 _AUTHOR = sa.case((users.c.ended_at.is_(None), messages.c.user_id)).label("user_id")
 _FIELDS = (
@@ -111,13 +105,9 @@ _AT = (
 )
 
 
-# How many are wanted is written into a statement: of a parameter PostgreSQL thinks that it may be large, and so makes a
-# new plan for each execution, which takes as long as running it.
-
-
 @cache
 def _newest(at_most: int) -> sa.Executable:
-    return _SELECT.where(_IN_ROOM).order_by(messages.c.seq.desc()).limit(written(at_most))
+    return _SELECT.where(_IN_ROOM).order_by(messages.c.seq.desc()).limit(at_most)
 
 
 @cache
@@ -127,14 +117,11 @@ def _around(at_most_below: int, at_most_above: int) -> sa.Executable:
     below = (
         _SELECT.where(_IN_ROOM, messages.c.seq < place)
         .order_by(messages.c.seq.desc())
-        .limit(written(at_most_below))
+        .limit(at_most_below)
         .subquery("below")
     )
     above = (
-        _SELECT.where(_IN_ROOM, messages.c.seq >= place)
-        .order_by(messages.c.seq)
-        .limit(written(at_most_above))
-        .subquery("above")
+        _SELECT.where(_IN_ROOM, messages.c.seq >= place).order_by(messages.c.seq).limit(at_most_above).subquery("above")
     )
     return sa.union_all(sa.select(below), sa.select(above))
 

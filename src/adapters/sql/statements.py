@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from adapters.sql.batches import Own
 from adapters.sql.compiled import Row
 from adapters.sql.failures import outcome_unknown, translated
 from adapters.sql.links import InThread, Link, SqliteLink
@@ -37,9 +38,11 @@ class SqlStatements:
     async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any] = _NONE) -> Sequence[Row]:
         return await self._meaning(self._link.rows(statement, parameters))
 
-    async def lasting(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> Sequence[Row]:
+    async def lasting(
+        self, statement: sa.Executable, parameters: Mapping[str, Any], own: Own | None = None
+    ) -> Sequence[Row]:
         """As ``rows``, of a statement that is a transaction of its own: its success is the commit."""
-        return await self._meaning(self._link.rows(statement, parameters, alone=True), commits=True)
+        return await self._meaning(self._link.lasting(statement, parameters, own), commits=True)
 
     async def row(self, statement: sa.Executable, parameters: Mapping[str, Any] = _NONE) -> Row | None:
         rows = await self.rows(statement, parameters)

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from adapters.sql.batches import Own
 from adapters.sql.compiled import Row
 from adapters.sql.failures import divided_by_zero, violated
 from adapters.sql.links import InThread
@@ -25,7 +26,6 @@ from adapters.sql.messages import (
     message_of,
     message_values,
     said_of,
-    written,
 )
 from adapters.sql.replies import (
     ADD_ATTEMPT,
@@ -150,7 +150,7 @@ def _accepting(*, reply: bool, attempt: bool, at_most: int) -> sa.Executable:
         .select_from(MESSAGES_NAMED)
         .where(messages.c.room_id == _ROOM, messages.c.status != "deleted")
         .order_by(messages.c.seq.desc())
-        .limit(written(at_most))
+        .limit(at_most)
         .subquery("said")
     )
     # Once, and not for each row of what was said.
@@ -163,7 +163,12 @@ def _accepting(*, reply: bool, attempt: bool, at_most: int) -> sa.Executable:
         .cte("head")
         .prefix_with("MATERIALIZED", dialect="postgresql")
     )
-    return sa.select(head, *said.c).select_from(head.outerjoin(said, sa.true())).order_by(said.c.seq).add_cte(done)
+    return (
+        sa.select(new["id"].label("of"), head, *said.c)
+        .select_from(head.outerjoin(said, sa.true()))
+        .order_by(said.c.seq)
+        .add_cte(done)
+    )
 
 
 def _answering() -> sa.Executable:
@@ -183,8 +188,9 @@ def _answering() -> sa.Executable:
         .returning(attempts.c.number)
         .cte("closed")
     )
+    new = _bound(messages, "said", "id", "m_id", "content", "fingerprint", "reply_to", "status")
     message = {
-        **_bound(messages, "said", "id", "m_id", "content", "fingerprint", "reply_to", "status"),
+        **new,
         "seq": placed.c.last_seq,
         "room_id": _ROOM,
         "message_type": sa.literal_column("'ai'"),
@@ -192,7 +198,7 @@ def _answering() -> sa.Executable:
     }
     said = _insert(messages, message, placed.join(ended, sa.true())).returning(messages.c.seq).cte("said")
     return (
-        sa.select(said.c.seq, _or_undone(said.c.seq.is_not(None)))
+        sa.select(new["id"].label("of"), said.c.seq, _or_undone(said.c.seq.is_not(None)))
         .select_from(placed.outerjoin(said, sa.true()))
         .add_cte(closed)
     )
@@ -249,7 +255,7 @@ class SqlSteps:
             at_most=max(0, offer.context - 1),
         )
         try:
-            rows = await self._one(statement, parameters, alone=offer.alone)
+            rows = await self._one(statement, parameters, message, alone=offer.alone)
         except exc.DBAPIError as error:
             if divided_by_zero(error):
                 raise Contention from error
@@ -264,8 +270,13 @@ class SqlSteps:
         said = [*(said_of(row) for row in rows if row.seq is not None), Said.of(message)]
         return Accepted(message=message, context=await self._context(said, rows[0].the_summary, offer))
 
-    async def _one(self, statement: sa.Executable, parameters: dict[str, Any], *, alone: bool) -> Sequence[Row]:
-        return await (self._statements.lasting if alone else self._statements.rows)(statement, parameters)
+    async def _one(
+        self, statement: sa.Executable, parameters: dict[str, Any], message: Message, *, alone: bool
+    ) -> Sequence[Row]:
+        if not alone:
+            return await self._statements.rows(statement, parameters)
+        own = Own(mark=message.id, locks=message.room_id)
+        return await self._statements.lasting(statement, parameters, own)
 
     async def _context(self, said: Sequence[Said], summary_id: SummaryId | None, offer: Offer) -> Context:
         return Context(messages=said, summary=await self._summaries.ready(summary_id, alone=offer.alone))
@@ -319,7 +330,7 @@ class SqlSteps:
             "attempt_output_tokens": attempt.output_tokens if attempt else None,
         }
         try:
-            rows = await self._one(_ANSWER, parameters, alone=alone)
+            rows = await self._one(_ANSWER, parameters, message, alone=alone)
         except exc.DBAPIError as error:
             if divided_by_zero(error):
                 return None  # somebody else ended the reply while this waited for the room
