@@ -47,7 +47,7 @@ class Compiled:
 
     def __init__(self, statement: sa.Executable, dialect: Dialect, names: Iterable[str]) -> None:
         element = cast("sa.ClauseElement", statement)
-        compiler = _writing(cast("type[SQLCompiler]", dialect.statement_compiler))
+        compiler = _writing(dialect.statement_compiler)
         self._compiled = compiler(dialect, element, column_keys=sorted(names))
         self._sql = str(self._compiled)
         self._expands = bool(self._compiled.post_compile_params)
