@@ -3,16 +3,14 @@
 SQLite takes the steps of the port: its makers are few, and their steps are no trips.
 """
 
-from collections import namedtuple
 from functools import cache
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from adapters.sql.batches import Own
 from adapters.sql.compiled import Row
-from adapters.sql.messages import MESSAGES_NAMED, SAID_COLUMNS, said_of
+from adapters.sql.messages import MESSAGES_NAMED, SAID_COLUMNS, gathered, said_in
 from adapters.sql.replies import (
     CLAIM,
     REPLY_COLUMNS,
@@ -23,15 +21,12 @@ from adapters.sql.rooms import ai_of, ai_values
 from adapters.sql.statements import SqlStatements
 from adapters.sql.summaries import SqlSummaries, latest_below
 from adapters.sql.tables import attempts, messages, replies, rooms
-from chat_core.domain.message import Said
 from chat_core.domain.room import RoomAI
 from chat_core.ports.storage import Claim, Claimed, Context
 
 _TEXTS = postgresql.ARRAY(sa.Text)
 _AI_FIELDS = tuple(ai_values(RoomAI()))
 _AT = sa.bindparam("at", type_=attempts.c.started_at.type)
-_SAID_FIELDS: tuple[str, ...] = tuple(column.name for column in SAID_COLUMNS)
-_Row = namedtuple("_Row", _SAID_FIELDS)  # type: ignore[misc]
 
 
 @cache
@@ -105,10 +100,7 @@ def _claiming(at_most: int) -> sa.Executable:
         .correlate(claimed)
         .lateral("said")
     )
-    # A column is an array, so that what is known of the reply comes once and not with each message.
-    so_far = sa.select(*(sa.func.array_agg(said.c[name]).label(f"said_{name}") for name in _SAID_FIELDS)).lateral(
-        "so_far"
-    )
+    so_far = gathered(said)
     return (
         sa.select(
             *claimed.c,
@@ -154,9 +146,4 @@ class SqlClaims:
         return Claimed(reply=reply, ai=ai_of(row), context=await self._context(row, claim), begun=begun)
 
     async def _context(self, row: Row, claim: Claim) -> Context:
-        return Context(messages=_said(row), summary=await self._summaries.ready(row.the_summary, alone=claim.alone))
-
-
-def _said(row: Row) -> list[Said]:
-    columns: list[Any] = [getattr(row, f"said_{name}") for name in _SAID_FIELDS]
-    return sorted(said_of(_Row._make(values)) for values in zip(*columns, strict=True))
+        return Context(messages=said_in(row), summary=await self._summaries.ready(row.the_summary, alone=claim.alone))

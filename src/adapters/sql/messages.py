@@ -150,9 +150,27 @@ def message_of(row: Row) -> Message:
 
 
 def said_of(row: Row) -> Said:
-    kind = _KINDS[row.message_type]
-    name = AI_NAME if kind is MessageKind.AI else row.username or DELETED_NAME
-    return Said(row.seq, kind, row.user_id, name, row.content)
+    return _said(row.seq, row.message_type, row.user_id, row.username, row.content)
+
+
+def _said(seq: int, message_type: str, user_id: UserId | None, username: str | None, content: str) -> Said:
+    kind = _KINDS[message_type]
+    return Said(seq, kind, user_id, AI_NAME if kind is MessageKind.AI else username or DELETED_NAME, content)
+
+
+def gathered(said: sa.FromClause) -> sa.FromClause:
+    """All that was said in one row (PostgreSQL): a column is an array, so that what else is known comes once."""
+    columns = (sa.func.array_agg(said.c[column.name]).label(f"said_{column.name}") for column in SAID_COLUMNS)
+    return sa.select(*columns).lateral("so_far")
+
+
+def said_in(row: Row) -> list[Said]:
+    """What ``gathered`` gave, in the order of the room."""
+    if row.said_seq is None:
+        return []
+    columns = (row.said_seq, row.said_message_type, row.said_user_id, row.said_username, row.said_content)
+    # No two have the same place.
+    return sorted(map(_said, *columns))
 
 
 def message_values(message: Message, fingerprint: bytes) -> dict[str, Any]:

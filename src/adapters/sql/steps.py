@@ -23,8 +23,10 @@ from adapters.sql.messages import (
     MESSAGES_NAMED,
     SAID_COLUMNS,
     context_values,
+    gathered,
     message_of,
     message_values,
+    said_in,
     said_of,
 )
 from adapters.sql.replies import (
@@ -92,7 +94,7 @@ def _bound(table: sa.Table, prefix: str, *names: str) -> dict[str, Any]:
 
 def _or_undone(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[Any]:
     """A column by which the whole statement fails, and so is undone, where this does not hold."""
-    return (sa.literal(1) / sa.case((condition, 1), else_=0)).label("holds")
+    return (sa.literal(1) // sa.case((condition, 1), else_=0)).label("holds")
 
 
 @cache
@@ -153,20 +155,16 @@ def _accepting(*, reply: bool, attempt: bool, at_most: int) -> sa.Executable:
         .limit(at_most)
         .subquery("said")
     )
-    # Once, and not for each row of what was said.
-    head = (
+    so_far = gathered(said)
+    return (
         sa.select(
+            new["id"].label("of"),
             placed.c.place,
             _or_undone(placed.c.place == placed.c.seen_seq + 1),
             latest_below(_ROOM, placed.c.place).label("the_summary"),
+            *so_far.c,
         )
-        .cte("head")
-        .prefix_with("MATERIALIZED", dialect="postgresql")
-    )
-    return (
-        sa.select(new["id"].label("of"), head, *said.c)
-        .select_from(head.outerjoin(said, sa.true()))
-        .order_by(said.c.seq)
+        .select_from(placed.join(so_far, sa.true()))
         .add_cte(done)
     )
 
@@ -267,7 +265,7 @@ class SqlSteps:
         message = replace(message, seq=rows[0].place)
         if not offer.context:
             return Accepted(message=message)
-        said = [*(said_of(row) for row in rows if row.seq is not None), Said.of(message)]
+        said = [*said_in(rows[0]), Said.of(message)]
         return Accepted(message=message, context=await self._context(said, rows[0].the_summary, offer))
 
     async def _one(
