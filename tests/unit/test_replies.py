@@ -679,6 +679,9 @@ class ClockedFeed(MemoryReplyFeed):
                 if len(feed.waits) == 3 and feed.in_the_third_wait is not None:
                     await feed.in_the_third_wait()
 
+            def call(self, heard: Callable[[], None]) -> None:
+                """There never is any news."""
+
         yield Waiting()
 
 

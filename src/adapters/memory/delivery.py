@@ -13,16 +13,16 @@ class _News:
     """What ``asyncio.Event`` is, for one who waits at a time and not for ever: it takes one future and one timer."""
 
     def __init__(self) -> None:
-        self._there = False
+        self.there = False
         self._waiter: asyncio.Future[None] | None = None
 
     def set(self) -> None:
-        self._there = True
+        self.there = True
         self._end()
 
     async def heard(self, seconds: float) -> bool:
         """Whether there was news within the seconds; it is then taken as heard."""
-        if not self._there and seconds > 0:
+        if not self.there and seconds > 0:
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()
             timer = loop.call_later(seconds, self._end)
@@ -31,7 +31,7 @@ class _News:
             finally:
                 timer.cancel()
                 self._waiter = None
-        there, self._there = self._there, False
+        there, self.there = self.there, False
         return there
 
     def _end(self) -> None:
@@ -42,9 +42,28 @@ class _News:
 class _MemoryWatch(Watch):
     def __init__(self) -> None:
         self.news = _News()
+        self._called: Callable[[], None] | None = None
 
     async def wait(self, seconds: float) -> None:
         await self.news.heard(seconds)
+
+    def call(self, heard: Callable[[], None]) -> None:
+        self._called = heard
+        if self.news.there:
+            asyncio.get_running_loop().call_soon(self._call)
+
+    def hear(self) -> None:
+        self.news.set()
+        self._call()
+
+    def _call(self) -> None:
+        called, self._called = self._called, None
+        if called is not None:
+            self.news.there = False
+            called()
+
+    def leave(self) -> None:
+        self._called = None
 
 
 class _Topic:
@@ -118,7 +137,7 @@ class MemoryReplyFeed(ReplyFeed):
         topic = self._topics.get(reply_id)
         if topic is not None:
             for watch in topic.watches:
-                watch.news.set()
+                watch.hear()
             for follower in topic.followers:
                 follower.announced = True
                 follower.news.set()
@@ -132,6 +151,7 @@ class MemoryReplyFeed(ReplyFeed):
             yield watch
         finally:
             topic.watches.discard(watch)
+            watch.leave()
             self._tidy(reply_id, topic)
 
     async def begin(self, reply_id: ReplyId, epoch: int) -> bool:

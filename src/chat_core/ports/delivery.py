@@ -73,6 +73,12 @@ class Watch(Protocol):
         """Return when the reply is announced, or was since the watch began or last returned; or after ``seconds``;
         or earlier for no reason. Then look at the row. A wait that is cancelled loses no news."""
 
+    @abstractmethod
+    def call(self, heard: Callable[[], None]) -> None:
+        """Have ``heard`` called, once, when the reply is announced, or soon where it was since the watch began or a
+        ``wait`` last returned: as a ``wait`` for those who have something else to do meanwhile. It must not wait or
+        raise, and is not called once the watch is left."""
+
 
 class PartsWatch(Protocol):
     """An open ear for the parts of one reply, and for its row."""

@@ -99,6 +99,29 @@ class ReplyFeedContract(Contract):
             await feed.announce(reply_id)
             await asyncio.gather(*waiting, *(watch.wait(3600) for watch in watches[5:]))
 
+    async def test_who_has_something_else_to_do_is_called(self, feed: ReplyFeed) -> None:
+        """Once, by the next news or by those that came since the watch began; and not after it was left."""
+        reply_id = a_reply()
+        async with asyncio.timeout(PATIENCE):
+            async with feed.watch(reply_id) as watch:
+                for news_first in (True, False):
+                    called: asyncio.Queue[bool] = asyncio.Queue()
+                    if news_first:
+                        await feed.announce(reply_id)
+                    watch.call(lambda: called.put_nowait(True))  # noqa: B023 - it is called within its turn
+                    if not news_first:
+                        await feed.announce(reply_id)
+                    await called.get()
+                    await feed.announce(reply_id)
+                    # All that was announced is heard now, and nobody was called for it.
+                    await watch.wait(3600)
+                    assert called.empty()
+                watch.call(lambda: called.put_nowait(True))
+            async with feed.watch(reply_id) as another:
+                await feed.announce(reply_id)
+                await another.wait(3600)
+                assert called.empty()
+
     async def test_those_who_watch_another_reply_are_not_in_the_way(self, feed: ReplyFeed) -> None:
         """Each watch is for one reply; many are open at once, and leaving one leaves the others as they are."""
         reply_id = a_reply()

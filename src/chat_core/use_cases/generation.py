@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
@@ -28,6 +28,7 @@ from chat_core.ports.language_model import (
 from chat_core.ports.storage import Answered, Claim, Claimed, Transaction, UnitOfWork
 from chat_core.use_cases.attempts import ChosenModels
 from chat_core.use_cases.drafts import ANSWER_MAX, AnswerTooLong, Draft, Verdict, verdict_of, verdict_of_stop
+from chat_core.use_cases.guard import Guard
 from chat_core.use_cases.parts import Showing, ShowParts
 from chat_core.use_cases.prompts import Prompts
 from chat_core.use_cases.replies import Ends
@@ -166,18 +167,18 @@ class GenerateReply:
         seconds = job.prompt.conversation.seconds_left
         # What bounds it is here, whatever the model itself promises.
         cut = asyncio.timeout(None if seconds is None else max(0.0, seconds))
-        guarding = asyncio.create_task(self._guard(job.reply, watch, cut))
+        guard = Guard(lambda: self._renew(job.reply), watch, cut, every=self.lease / 3)
         try:
             async with cut:
                 return await self._read(job, draft)
         except TimeoutError as error:
             if not cut.expired():
                 return error
-            return guarding.result() if guarding.done() else ModelTimedOut(f"no end after {seconds or 0.0:g} s")
+            return guard.why or ModelTimedOut(f"no end after {seconds or 0.0:g} s")
         except Exception as error:  # noqa: BLE001 - it is what came of it
             return error
         finally:
-            guarding.cancel()
+            guard.end()
 
     async def _read(self, job: Job, draft: Draft) -> End:
         # The port's iterator is a generator, or closes like one.
@@ -226,20 +227,6 @@ class GenerateReply:
         draft.number, draft.attempt = attempt.number, attempt
 
     # --- the lease ---
-
-    async def _guard(self, reply: Reply, watch: Watch, cut: asyncio.Timeout) -> _Makes:
-        """Keep the lease until this is cancelled; ``cut`` the making short where it was stopped, or is not ours."""
-        try:
-            while True:
-                await watch.wait(self.lease / 3)
-                # To its end, also when the answer is there meanwhile: a statement that is cut off costs its connection.
-                state = await asyncio.shield(self._renew(reply))
-                if state is not None:
-                    return state
-        finally:
-            # Whatever ends this: nobody makes what nobody guards.
-            with suppress(RuntimeError):  # the making has ended by itself
-                cut.reschedule(0)
 
     async def _renew(self, reply: Reply) -> _Makes | None:
         """``None``: it is still ours to make."""
