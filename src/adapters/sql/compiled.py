@@ -28,15 +28,19 @@ class Ready:
     parameters: Sequence[Any]
 
 
-def _writing(base: type[SQLCompiler]) -> type[SQLCompiler]:
+def is_constant(bindparam: "sa.BindParameter[Any]") -> bool:
+    """Whether it is a number or a word of the statement's own."""
+    return bindparam.unique and not bindparam.expanding and isinstance(bindparam.value, (int, str))
+
+
+def writing(base: type[SQLCompiler]) -> type[SQLCompiler]:
     """A compiler that writes a constant of a statement into its text. PostgreSQL knows what to expect of
     ``status <> 'deleted'``; of a parameter it thinks that it may be anything, and chooses a plan for that, or makes a
     new one for each execution, which takes as long as running it."""
 
     class Writing(base):  # type: ignore[misc, valid-type]
         def visit_bindparam(self, bindparam: sa.BindParameter[Any], literal_binds: bool = False, **kw: Any) -> str:
-            constant = bindparam.unique and not bindparam.expanding and isinstance(bindparam.value, (int, str))
-            text: str = super().visit_bindparam(bindparam, literal_binds=literal_binds or constant, **kw)
+            text: str = super().visit_bindparam(bindparam, literal_binds=literal_binds or is_constant(bindparam), **kw)
             return text
 
     return Writing
@@ -47,7 +51,7 @@ class Compiled:
 
     def __init__(self, statement: sa.Executable, dialect: Dialect, names: Iterable[str]) -> None:
         element = cast("sa.ClauseElement", statement)
-        compiler = _writing(dialect.statement_compiler)
+        compiler = writing(dialect.statement_compiler)
         self._compiled = compiler(dialect, element, column_keys=sorted(names))
         self._sql = str(self._compiled)
         self._expands = bool(self._compiled.post_compile_params)

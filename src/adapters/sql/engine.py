@@ -17,6 +17,7 @@ from adapters.sql.held import HeldConnections
 from adapters.sql.links import Link, PostgresLink, SqliteLink
 from adapters.sql.one_trip import OneTripModule
 from adapters.sql.statements import SqlStatements
+from adapters.sql.step_statements import PROCEDURES
 from chat_core.errors import StorageUnavailable
 
 _POSTGRES_SCHEMES = {"postgres", "postgresql", "postgresql+asyncpg"}
@@ -213,6 +214,11 @@ def _sqlite_engine(url: sa.URL, limits: Limits, *, readonly: bool) -> AsyncEngin
             cursor.execute("PRAGMA query_only=ON")
         else:
             cursor.execute("PRAGMA journal_mode=WAL")
+            # Of the connection's own, and nothing that needs a disk.
+            cursor.execute("PRAGMA temp_store=MEMORY")
+            for procedure in PROCEDURES:
+                for statement in procedure.setup:
+                    cursor.execute(statement)
         cursor.close()
 
     return engine

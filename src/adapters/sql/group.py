@@ -19,7 +19,8 @@ MOST = 64
 
 
 class GroupWriter:
-    """Does what comes while the writer is busy in its next turn, as one transaction with a savepoint for each.
+    """Does what comes while the writer is busy in its next turn, as one transaction; with a savepoint for each, where
+    one of them comes to nothing. What is to be done may then be done twice, the first time in vain.
 
     There is one writer, and each of its commits waits for the disk: one by one, those who write wait for all commits
     before theirs. Each is told only when all of it is on the disk; where the commit fails, all are told so.
@@ -85,27 +86,55 @@ class GroupWriter:
 
 def _together(raw: Any, first: Sequence[str], works: Sequence[Work]) -> list[Any]:
     """What came of each: what it gave, or the exception that it raised."""
-    for statement in first:
-        raw.execute(statement)
-    outcomes: list[Any] = []
     try:
-        for work in works:
-            raw.execute("SAVEPOINT one")
-            try:
-                outcome = work(raw)
-            except Exception as error:
-                if not raw.in_transaction:
-                    raise  # such that SQLite has undone everything
-                outcome = error
-            if outcome is None or isinstance(outcome, Exception):
-                raw.execute("ROLLBACK TO one")
-            raw.execute("RELEASE one")
-            outcomes.append(outcome)
+        _begin(raw, first)
+        outcomes = _straight(raw, works)
+        if outcomes is None:
+            raw.rollback()
+            _begin(raw, first)
+            outcomes = _one_by_one(raw, works)
         raw.commit()
     except BaseException:
         if raw.in_transaction:
             raw.rollback()
         raise
+    return outcomes
+
+
+def _begin(raw: Any, first: Sequence[str]) -> None:
+    for statement in first:
+        raw.execute(statement)
+
+
+def _straight(raw: Any, works: Sequence[Work]) -> list[Any] | None:
+    """What each gave; nothing where something has to be undone, which is seldom: a savepoint for each takes as long as
+    most of what they do."""
+    outcomes: list[Any] = []
+    for work in works:
+        before = raw.total_changes
+        try:
+            outcomes.append(work(raw))
+        except Exception:  # noqa: BLE001 - it is raised again when it is done again
+            return None
+        if outcomes[-1] is None and raw.total_changes != before:
+            return None
+    return outcomes
+
+
+def _one_by_one(raw: Any, works: Sequence[Work]) -> list[Any]:
+    outcomes: list[Any] = []
+    for work in works:
+        raw.execute("SAVEPOINT one")
+        try:
+            outcome = work(raw)
+        except Exception as error:
+            if not raw.in_transaction:
+                raise  # such that SQLite has undone everything
+            outcome = error
+        if outcome is None or isinstance(outcome, Exception):
+            raw.execute("ROLLBACK TO one")
+        raw.execute("RELEASE one")
+        outcomes.append(outcome)
     return outcomes
 
 

@@ -12,6 +12,7 @@ from adapters.sql.compiled import Compiler, Ready, Row
 from adapters.sql.failures import in_words_of_sqlalchemy, in_words_of_the_core
 from adapters.sql.group import GroupWriter, Opening
 from adapters.sql.held import HeldConnections
+from adapters.sql.procedures import Procedure
 
 T = TypeVar("T")
 
@@ -161,6 +162,9 @@ class InThread:
         compiled = self._compiler(statement, parameters)
         ready = compiled.ready(parameters)
         return compiled.rows(self._raw.execute(ready.sql, ready.parameters).fetchall())
+
+    def call(self, procedure: Procedure, parameters: Mapping[str, Any]) -> None:
+        self._raw.execute(procedure.call, procedure.parameters(parameters))
 
     def run(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> int:
         """How many rows it changes."""

@@ -1,4 +1,4 @@
-"""What is done most, in one trip to the database: one statement on PostgreSQL, several in SQLite's thread.
+"""What is done most, in one trip to the database.
 
 The repositories say the same step by step, and the contract holds both to the same outcome.
 """
@@ -6,7 +6,6 @@ The repositories say the same step by step, and the contract holds both to the s
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,195 +15,19 @@ from adapters.sql.batches import Own
 from adapters.sql.compiled import Row
 from adapters.sql.failures import divided_by_zero, violated
 from adapters.sql.links import InThread
-from adapters.sql.messages import (
-    ADD_MESSAGE,
-    CONTEXT,
-    MESSAGE_COLUMNS,
-    MESSAGES_NAMED,
-    SAID_COLUMNS,
-    context_values,
-    gathered,
-    message_of,
-    message_values,
-    said_in,
-    said_of,
-)
-from adapters.sql.replies import (
-    ADD_ATTEMPT,
-    ADD_REPLY,
-    CAN_END,
-    END_ATTEMPT,
-    FINISH,
-    LEASED,
-    REPLY_COLUMNS,
-    attempt_values,
-    closing_values,
-    ending_values,
-    lease_ms,
-    reply_of,
-    reply_values,
-)
-from adapters.sql.rooms import TAKE_PLACE, ai_values
+from adapters.sql.messages import MESSAGE_COLUMNS, message_of, said_in, said_in_json
+from adapters.sql.replies import REPLY_COLUMNS, ending_values, lease_ms, reply_of
+from adapters.sql.rooms import ai_values
 from adapters.sql.statements import SqlStatements
-from adapters.sql.summaries import SqlSummaries, latest_below
-from adapters.sql.tables import attempts, memberships, messages, replies, rooms, users
+from adapters.sql.step_statements import ACCEPT, ACCEPTED, ANSWER, ANSWERING, PLACE_OF, accepting
+from adapters.sql.summaries import SqlSummaries
+from adapters.sql.tables import messages, replies, users
 from chat_core.domain.ids import ReplyId, SummaryId
 from chat_core.domain.message import Message, Said
 from chat_core.domain.reply import Attempt, Reply
-from chat_core.domain.room import RoomAI
-from chat_core.errors import Contention, NotAuthenticated
+from chat_core.errors import Contention
 from chat_core.ports.storage import Accepted, Answered, Context, DuplicateMessage, Offer
 
-_ROOM = sa.bindparam("of_room", type_=sa.Uuid)
-_USER = sa.bindparam("of_user", type_=sa.Uuid)
-_NOW = sa.bindparam("now", type_=messages.c.created_at.type)
-
-# Of an account that was not ended.
-_IS_MEMBER = sa.exists(
-    sa.select(memberships.c.user_id)
-    .join(users, users.c.id == memberships.c.user_id)
-    .where(
-        memberships.c.room_id == _ROOM,
-        memberships.c.user_id == _USER,
-        memberships.c.standing == "active",
-        users.c.ended_at.is_(None),
-    )
-)
-_IS_USED = sa.exists(
-    sa.select(messages.c.id).where(
-        messages.c.room_id == _ROOM, messages.c.user_id == _USER, messages.c.m_id == sa.bindparam("key")
-    )
-)
-_AS_BELIEVED = [
-    rooms.c[name].is_not_distinct_from(sa.bindparam(f"believed_{name}", type_=rooms.c[name].type))
-    for name in ai_values(RoomAI())
-]
-_PLACE = TAKE_PLACE.where(*_AS_BELIEVED, _IS_MEMBER, sa.not_(_IS_USED))
-
-
-def _insert(table: sa.Table, values: Mapping[str, Any], where: sa.FromClause) -> Any:
-    """One row of these columns; the others are null."""
-    row = sa.select(*values.values()).select_from(where)
-    return sa.insert(table).from_select(list(values), row, include_defaults=False)
-
-
-def _bound(table: sa.Table, prefix: str, *names: str) -> dict[str, Any]:
-    return {name: sa.bindparam(f"{prefix}_{name}", type_=table.c[name].type) for name in names}
-
-
-def _or_undone(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[Any]:
-    """A column by which the whole statement fails, and so is undone, where this does not hold."""
-    return (sa.literal(1) // sa.case((condition, 1), else_=0)).label("holds")
-
-
-@cache
-def _accepting(*, reply: bool, attempt: bool, at_most: int) -> sa.Executable:
-    """The place, the message, what it asks for, and its context.
-
-    All else is seen as it was before the statement waited for the room's row. Where the place is not the next one to
-    what was seen, somebody has changed something in the room meanwhile, and nothing of it is done.
-    """
-    before = rooms.alias("before")
-    placed = (
-        _PLACE.where(before.c.id == rooms.c.id)
-        .returning(rooms.c.last_seq.label("place"), before.c.last_seq.label("seen_seq"))
-        .cte("placed")
-    )
-    new = _bound(messages, "new", "id", "content", "fingerprint")
-    message = {
-        **new,
-        "seq": placed.c.place,
-        "m_id": sa.bindparam("key"),
-        "room_id": _ROOM,
-        "user_id": _USER,
-        "message_type": sa.literal_column("'user'"),
-        "status": sa.literal_column("'complete'"),
-        "created_at": _NOW,
-    }
-    done = _insert(messages, message, placed).returning(messages.c.id).cte("added")
-    its = _bound(
-        replies, "reply", "id", "deadline_at", "status", "epoch", "attempts", "provider", "model", "reserved_tokens"
-    )
-    if reply:
-        asked = {
-            **its,
-            "room_id": _ROOM,
-            "prompt_id": new["id"],
-            "asked_by": _USER,
-            "created_at": _NOW,
-            "try_number": sa.literal_column("1"),
-            "crashes": sa.literal_column("0"),
-            "wasted_tokens": sa.literal_column("0"),
-            "stop_requested": sa.false(),
-            "lease_until": LEASED,
-        }
-        done = _insert(replies, asked, done).returning(replies.c.id).cte("asked")
-    if attempt:
-        begun = {
-            "reply_id": its["id"],
-            "number": its["attempts"],
-            "started_at": _NOW,
-            **{name: its[name] for name in ("epoch", "provider", "model")},
-        }
-        done = _insert(attempts, begun, done).returning(attempts.c.number).cte("begun")
-    said = (
-        sa.select(*SAID_COLUMNS)
-        .select_from(MESSAGES_NAMED)
-        .where(messages.c.room_id == _ROOM, messages.c.status != "deleted")
-        .order_by(messages.c.seq.desc())
-        .limit(at_most)
-        .subquery("said")
-    )
-    so_far = gathered(said)
-    return (
-        sa.select(
-            new["id"].label("of"),
-            placed.c.place,
-            _or_undone(placed.c.place == placed.c.seen_seq + 1),
-            latest_below(_ROOM, placed.c.place).label("the_summary"),
-            *so_far.c,
-        )
-        .select_from(placed.join(so_far, sa.true()))
-        .add_cte(done)
-    )
-
-
-def _answering() -> sa.Executable:
-    """The place, the end of the reply, fenced by its epoch, the end of the request, and the message."""
-    placed = TAKE_PLACE.where(sa.exists().where(CAN_END)).returning(rooms.c.last_seq).cte("placed")
-    # After the room, as everywhere, so that no two transactions deadlock.
-    ended = FINISH.where(sa.exists(sa.select(placed.c.last_seq))).returning(replies.c.id).cte("ended")
-    closed = (
-        sa.update(attempts)
-        .where(attempts.c.reply_id == ended.c.id, attempts.c.number == sa.bindparam("attempt_number", type_=sa.Integer))
-        .values(
-            {
-                name: sa.bindparam(f"attempt_{name}", type_=attempts.c[name].type)
-                for name in ("ended_at", "outcome", "input_tokens", "output_tokens")
-            }
-        )
-        .returning(attempts.c.number)
-        .cte("closed")
-    )
-    new = _bound(messages, "said", "id", "m_id", "content", "fingerprint", "reply_to", "status")
-    message = {
-        **new,
-        "seq": placed.c.last_seq,
-        "room_id": _ROOM,
-        "message_type": sa.literal_column("'ai'"),
-        "created_at": _NOW,
-    }
-    said = _insert(messages, message, placed.join(ended, sa.true())).returning(messages.c.seq).cte("said")
-    return (
-        sa.select(new["id"].label("of"), said.c.seq, _or_undone(said.c.seq.is_not(None)))
-        .select_from(placed.outerjoin(said, sa.true()))
-        .add_cte(closed)
-    )
-
-
-_ANSWER = _answering()
-_TAKE = _PLACE.returning(rooms.c.last_seq)
-_TAKE_ANY = TAKE_PLACE.returning(rooms.c.last_seq)
 _ANSWERED = (
     sa.select(*REPLY_COLUMNS, *(column.label(f"said_{column.name}") for column in MESSAGE_COLUMNS))
     .select_from(
@@ -225,8 +48,6 @@ class SqlSteps:
         self._statements, self._summaries = statements, summaries
 
     async def accept(self, offer: Offer) -> Accepted | None:
-        if self._statements.dialect != "postgresql":
-            return await self._accept_in_one_trip(offer)
         message, asks = offer.message, offer.asks
         parameters = _place_values(offer)
         parameters |= {
@@ -247,7 +68,9 @@ class SqlSteps:
                 "reply_reserved_tokens": reply.reserved_tokens,
                 "lease_ms": lease_ms(asks.lease),
             }
-        statement = _accepting(
+        if self._statements.dialect != "postgresql":
+            return await self._accept_in_one_trip(offer, parameters)
+        statement = accepting(
             reply=asks is not None,
             attempt=asks is not None and asks.attempt is not None,
             at_most=max(0, offer.context - 1),
@@ -257,8 +80,8 @@ class SqlSteps:
         except exc.DBAPIError as error:
             if divided_by_zero(error):
                 raise Contention from error
-            if isinstance(error, exc.IntegrityError) and violated(error) == "uq_messages_room_id_user_id_m_id":
-                raise DuplicateMessage from error
+            if (meant := _meant(error)) is not None:
+                raise meant from error
             raise
         if not rows:
             return None
@@ -279,39 +102,33 @@ class SqlSteps:
     async def _context(self, said: Sequence[Said], summary_id: SummaryId | None, offer: Offer) -> Context:
         return Context(messages=said, summary=await self._summaries.ready(summary_id, alone=offer.alone))
 
-    async def _accept_in_one_trip(self, offer: Offer) -> Accepted | None:
-        def work(database: InThread) -> tuple[int, list[Row]] | None:
-            rows = database.rows(_TAKE, _place_values(offer))
-            if not rows:
-                return None
-            place = int(rows[0].last_seq)
-            message = replace(offer.message, seq=place)
-            new = message_values(message, offer.fingerprint).items()
-            if not database.run(ADD_MESSAGE, {f"new_{name}": value for name, value in new}):
-                raise NotAuthenticated
-            if offer.asks is not None:
-                lease = {"lease_ms": lease_ms(offer.asks.lease)}
-                database.run(ADD_REPLY, reply_values(offer.asks.reply) | lease)
-                if offer.asks.attempt is not None:
-                    database.run(ADD_ATTEMPT, attempt_values(offer.asks.attempt))
-            wanted = offer.context
-            return place, database.rows(CONTEXT, context_values(message.room_id, place, wanted)) if wanted else []
+    async def _accept_in_one_trip(self, offer: Offer, parameters: Mapping[str, Any]) -> Accepted | None:
+        message = offer.message
+        looking = {"of_room": message.room_id, "new_id": message.id, "at_most": max(1, offer.context)}
 
-        done = await self._statements.together(work, commits=offer.alone)
-        if done is None:
+        def work(database: InThread) -> Row | None:
+            database.call(ACCEPT, parameters)
+            (row,) = database.rows(ACCEPTED, looking)
+            # Nobody else writes meanwhile: where it was accepted it is the latest.
+            return row if row.place is not None else None
+
+        try:
+            row = await self._statements.together(work, commits=offer.alone)
+        except exc.IntegrityError as error:
+            if (meant := _meant(error)) is not None:
+                raise meant from error
+            raise
+        if row is None:
             return None
-        place, rows = done
-        message = replace(offer.message, seq=place)
+        message = replace(message, seq=row.place)
         if not offer.context:
             return Accepted(message=message)
-        said = [said_of(row) for row in reversed(rows)]
-        return Accepted(message=message, context=await self._context(said, rows[0].summary_id, offer))
+        context = await self._context(said_in_json(row.said), row.the_summary, offer)
+        return Accepted(message=message, context=context)
 
     async def answer(
         self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None, *, alone: bool
     ) -> int | None:
-        if self._statements.dialect != "postgresql":
-            return await self._answer_in_one_trip(message, fingerprint, reply, attempt, alone=alone)
         parameters = ending_values(reply) | _place_of(message)
         parameters |= {
             "said_id": message.id,
@@ -327,28 +144,21 @@ class SqlSteps:
             "attempt_input_tokens": attempt.input_tokens if attempt else None,
             "attempt_output_tokens": attempt.output_tokens if attempt else None,
         }
+        if self._statements.dialect != "postgresql":
+            return await self._answer_in_one_trip(message, parameters, alone=alone)
         try:
-            rows = await self._one(_ANSWER, parameters, message, alone=alone)
+            rows = await self._one(ANSWERING, parameters, message, alone=alone)
         except exc.DBAPIError as error:
             if divided_by_zero(error):
                 return None  # somebody else ended the reply while this waited for the room
             raise
         return int(rows[0].seq) if rows else None
 
-    async def _answer_in_one_trip(
-        self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None, *, alone: bool
-    ) -> int | None:
+    async def _answer_in_one_trip(self, message: Message, parameters: Mapping[str, Any], *, alone: bool) -> int | None:
         def work(database: InThread) -> int | None:
-            rows = database.rows(_TAKE_ANY, _place_of(message))
-            if not rows:
-                return None
-            place = int(rows[0].last_seq)
-            new = message_values(replace(message, seq=place), fingerprint).items()
-            database.run(ADD_MESSAGE, {f"new_{name}": value for name, value in new})
-            if attempt is not None:
-                database.run(END_ATTEMPT, closing_values(attempt))
-            # Last, since it points at the message.
-            return place if database.run(FINISH, ending_values(reply)) else None
+            database.call(ANSWER, parameters)
+            rows = database.rows(PLACE_OF, {"of_message": message.id})
+            return int(rows[0].seq) if rows else None
 
         return await self._statements.together(work, commits=alone)
 
@@ -367,3 +177,12 @@ def _place_of(message: Message) -> dict[str, Any]:
 def _place_values(offer: Offer) -> dict[str, Any]:
     believed = {f"believed_{name}": value for name, value in ai_values(offer.ai).items()}
     return {**_place_of(offer.message), "of_user": offer.sender, "key": offer.message.m_id, **believed}
+
+
+def _meant(error: exc.DBAPIError) -> Exception | None:
+    """What it says where a message was to be accepted, if anything that its sender can do something about."""
+    if divided_by_zero(error):
+        return Contention()
+    if isinstance(error, exc.IntegrityError) and violated(error) == "uq_messages_room_id_user_id_m_id":
+        return DuplicateMessage()
+    return None
