@@ -58,7 +58,8 @@ class Compiled:
         self._given = self._compiled.construct_params(_check=False)
         self._processors = cast("_Processors", self._compiled._bind_processors)
         self._binds = [(name, self._processors.get(name)) for name in self._compiled.positiontup or ()]
-        self.rows = _rows_of(self._compiled, dialect)
+        self.values = _values_of(self._compiled, dialect)
+        self.rows = _rows_of(self._compiled, self.values)
 
     def ready(self, parameters: Mapping[str, Any]) -> Ready:
         if self._expands:
@@ -85,29 +86,37 @@ class Compiled:
         return Ready(state.statement, values)
 
 
-def _rows_of(compiled: SQLCompiler, dialect: Dialect) -> Callable[[Iterable[Any]], list[Row]]:
+def _values_of(compiled: SQLCompiler, dialect: Dialect) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """Makes of what the driver gives the core's values, in the order of the columns."""
+    if dialect.name == "postgresql" or not compiled._result_columns:
+        # asyncpg gives what the core has: UUIDs, moments with their zone, numbers.
+        return lambda found: found
+    types = (column.type.dialect_impl(dialect) for column in compiled._result_columns)
+    processors = [each.result_processor(dialect, None) for each in types]
+    changed = [(at, processor) for at, processor in enumerate(processors) if processor is not None]
+
+    def processed(found: Sequence[Any]) -> Sequence[Any]:
+        rows = []
+        for values in found:
+            cells = list(values)
+            for at, processor in changed:
+                cells[at] = processor(cells[at])
+            rows.append(cells)
+        return rows
+
+    return processed
+
+
+def _rows_of(
+    compiled: SQLCompiler, values_of: Callable[[Sequence[Any]], Sequence[Any]]
+) -> Callable[[Sequence[Any]], list[Row]]:
     """Makes rows of what the driver gives."""
     columns = compiled._result_columns
     if not columns:
         return list
     row = namedtuple("Row", [column.keyname for column in columns], rename=True)  # type: ignore[misc]
     make = row._make
-    if dialect.name == "postgresql":
-        # asyncpg gives what the core has: UUIDs, moments with their zone, numbers.
-        return lambda found: [make(values) for values in found]
-    processors = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
-    changed = [(at, processor) for at, processor in enumerate(processors) if processor is not None]
-
-    def processed(found: Iterable[Any]) -> list[Row]:
-        rows = []
-        for values in found:
-            cells = list(values)
-            for at, processor in changed:
-                cells[at] = processor(cells[at])
-            rows.append(make(cells))
-        return rows
-
-    return processed
+    return lambda found: [make(values) for values in values_of(found)]
 
 
 class Compiler:

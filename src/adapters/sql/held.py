@@ -59,18 +59,19 @@ class HeldConnections:
             raise
 
     async def _turn(self) -> PoolProxiedConnection | None:
-        turn: asyncio.Future[PoolProxiedConnection | None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[PoolProxiedConnection | None] = loop.create_future()
         self._waiting.append(turn)
+        late = loop.call_later(self._pool.timeout(), _too_late, turn)
         try:
-            async with asyncio.timeout(self._pool.timeout()):
-                return await turn
-        except BaseException as error:
-            if turn.done() and not turn.cancelled():
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 # It came in the same moment: the next one gets it.
                 self._pass_on(turn.result())
-            if isinstance(error, TimeoutError):
-                raise exc.TimeoutError("no connection came back in time") from None
             raise
+        finally:
+            late.cancel()
 
     def _is_closed(self, proxied: PoolProxiedConnection) -> bool:
         # asyncio tells asyncpg when the server hangs up, so that a restart is seen without asking.
@@ -110,3 +111,8 @@ class HeldConnections:
         while self._idle:
             self._idle.pop().close()
             self._taken -= 1
+
+
+def _too_late(turn: "asyncio.Future[PoolProxiedConnection | None]") -> None:
+    if not turn.done():
+        turn.set_exception(exc.TimeoutError("no connection came back in time"))

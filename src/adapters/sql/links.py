@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import PoolProxiedConnection
 
 from adapters.sql.batches import Batches, Found, Own
-from adapters.sql.compiled import Compiler, Ready, Row
+from adapters.sql.compiled import Compiled, Compiler, Ready, Row
 from adapters.sql.failures import in_words_of_sqlalchemy, in_words_of_the_core
 from adapters.sql.group import GroupWriter, Opening
 from adapters.sql.held import HeldConnections
@@ -34,8 +34,18 @@ class Link(ABC):
         return self._compiler.dialect.name
 
     @abstractmethod
+    async def found(self, compiled: Compiled, parameters: Mapping[str, Any]) -> Sequence[Any]:
+        """What it finds, as the driver gives it."""
+
     async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> list[Row]:
         """What it finds."""
+        compiled = self._compiler(statement, parameters)
+        return compiled.rows(await self.found(compiled, parameters))
+
+    async def values(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> Sequence[Any]:
+        """The same without the names of its columns, for those who know their order."""
+        compiled = self._compiler(statement, parameters)
+        return compiled.values(await self.found(compiled, parameters))
 
     async def lasting(
         self, statement: sa.Executable, parameters: Mapping[str, Any], own: Own | None = None
@@ -91,11 +101,10 @@ class PostgresLink(Link):
                 self._proxied = await self._held.take()
             self._raw = self._proxied.driver_connection
 
-    async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> list[Row]:
-        compiled = self._compiler(statement, parameters)
+    async def found(self, compiled: Compiled, parameters: Mapping[str, Any]) -> Found:
         ready = compiled.ready(parameters)
         await self._begin()
-        return compiled.rows(await self._fetch(ready))
+        return await self._fetch(ready)
 
     async def lasting(
         self, statement: sa.Executable, parameters: Mapping[str, Any], own: Own | None = None
@@ -191,12 +200,9 @@ class SqliteLink(Link):
         if self._proxied is None:
             self._proxied, self._first = await self._open()
 
-    async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> list[Row]:
-        compiled = self._compiler(statement, parameters)
+    async def found(self, compiled: Compiled, parameters: Mapping[str, Any]) -> Sequence[Any]:
         ready = compiled.ready(parameters)
-        return compiled.rows(
-            await self._trip(lambda raw: raw.execute(ready.sql, ready.parameters).fetchall(), ready.sql)
-        )
+        return await self._trip(lambda raw: raw.execute(ready.sql, ready.parameters).fetchall(), ready.sql)
 
     async def run(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> int:
         ready = self._compiler(statement, parameters).ready(parameters)

@@ -28,7 +28,7 @@ _ENTRIES = sa.select(
     log_entries.c.seq, log_entries.c.kind, log_entries.c.created_at, log_entries.c.message_id, log_entries.c.user_id
 ).where(log_entries.c.room_id == _ROOM, log_entries.c.seq > _AFTER, log_entries.c.seq <= _UP_TO)
 _entry = _ENTRIES.subquery("entry")
-_CHANGED = sa.select(_entry.c.seq.label("place"), _entry.c.kind, *MESSAGE_COLUMNS).select_from(
+_CHANGED = sa.select(*MESSAGE_COLUMNS, _entry.c.seq.label("place"), _entry.c.kind).select_from(
     _entry.join(MESSAGES_NAMED, messages.c.id == _entry.c.message_id)
 )
 _OTHERS = (

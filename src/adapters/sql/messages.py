@@ -1,6 +1,7 @@
 """Messages: one row is the message as it is now, and its creation in the room's log."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -133,20 +134,38 @@ _STATUSES = {status.value: status for status in MessageStatus}
 
 
 def message_of(row: Row) -> Message:
-    kind = _KINDS[row.message_type]
+    """Of a row that begins with ``MESSAGE_COLUMNS``."""
+    return _message(*row[: len(MESSAGE_COLUMNS)])
+
+
+def _message(
+    id_: MessageId,
+    m_id: str,
+    seq: int,
+    content: str,
+    user_id: UserId | None,
+    room_id: RoomId,
+    message_type: str,
+    created_at: datetime,
+    reply_to: MessageId | None,
+    edited_at: datetime | None,
+    status: str,
+    username: str | None,
+) -> Message:
+    kind = _KINDS[message_type]
     return Message(
-        id=row.id,
-        m_id=row.m_id,
-        seq=row.seq,
-        content=row.content,
-        user_id=row.user_id,
-        room_id=row.room_id,
+        id=id_,
+        m_id=m_id,
+        seq=seq,
+        content=content,
+        user_id=user_id,
+        room_id=room_id,
         kind=kind,
-        username=AI_NAME if kind is MessageKind.AI else row.username or DELETED_NAME,
-        created_at=row.created_at,
-        reply_to=row.reply_to,
-        edited_at=row.edited_at,
-        status=_STATUSES[row.status],
+        username=AI_NAME if kind is MessageKind.AI else username or DELETED_NAME,
+        created_at=created_at,
+        reply_to=reply_to,
+        edited_at=edited_at,
+        status=_STATUSES[status],
     )
 
 
@@ -272,18 +291,18 @@ class SqlMessages(Messages):
             return await self._beside(room_id, after + 1, below=0, above=limit)
         if around is not None:
             return await self._beside(room_id, around, below=limit // 2, above=limit - limit // 2)
-        rows = await self._statements.rows(_newest(limit + 1), {"of_room": room_id})
-        newest = [message_of(row) for row in reversed(rows[:limit])]
+        rows = await self._statements.values(_newest(limit + 1), {"of_room": room_id})
+        newest = [_message(*row) for row in reversed(rows[:limit])]
         return MessagePage(messages=newest, has_older=len(rows) > limit, has_newer=False)
 
     async def _beside(self, room_id: RoomId, place: int, *, below: int, above: int) -> MessagePage:
         """So many below a place, and so many from it on; one more of each tells whether there are more."""
-        rows = await self._statements.rows(_around(below + 1, above + 1), {"of_room": room_id, "place": place})
-        found = sorted(rows, key=lambda row: row.seq)
-        older = [row for row in found if row.seq < place]
-        newer = [row for row in found if row.seq >= place]
+        rows = await self._statements.values(_around(below + 1, above + 1), {"of_room": room_id, "place": place})
+        found = sorted((_message(*row) for row in rows), key=lambda message: message.seq)
+        older = [message for message in found if message.seq < place]
+        newer = [message for message in found if message.seq >= place]
         return MessagePage(
-            messages=[message_of(row) for row in (*older[len(older) - min(below, len(older)) :], *newer[:above])],
+            messages=[*older[len(older) - min(below, len(older)) :], *newer[:above]],
             has_older=len(older) > below,
             has_newer=len(newer) > above,
         )

@@ -38,6 +38,10 @@ class SqlStatements:
     async def rows(self, statement: sa.Executable, parameters: Mapping[str, Any] = _NONE) -> Sequence[Row]:
         return await self._meaning(self._link.rows(statement, parameters))
 
+    async def values(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> Sequence[Any]:
+        """The same without the names of its columns, for those who know their order."""
+        return await self._meaning(self._link.values(statement, parameters))
+
     async def lasting(
         self, statement: sa.Executable, parameters: Mapping[str, Any], own: Own | None = None
     ) -> Sequence[Row]:
