@@ -19,20 +19,36 @@ metadata = sa.MetaData()
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC, to the microsecond. SQLite keeps no zone: it is taken off there and put back."""
+    """A moment in UTC, to the microsecond. SQLite keeps its text, without the zone: that is put back.
+
+    There are half a dozen of them in a send, and SQLAlchemy's own text of one takes five times as long.
+    """
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a datetime without a time zone is no moment")
-        return value.astimezone(UTC)
+    def bind_processor(self, dialect: Dialect) -> Any:
+        return _text_of if dialect.name == "sqlite" else _in_utc
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return value if value is None or value.tzinfo is not None else value.replace(tzinfo=UTC)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        return _moment_in if dialect.name == "sqlite" else super().result_processor(dialect, coltype)
+
+
+def _in_utc(moment: datetime | None) -> datetime | None:
+    if moment is None or moment.tzinfo is UTC:
+        return moment
+    if moment.tzinfo is None:
+        raise ValueError("a datetime without a time zone is no moment")
+    return moment.astimezone(UTC)
+
+
+def _text_of(moment: datetime | None) -> str | None:
+    moment = _in_utc(moment)
+    return None if moment is None else moment.isoformat(" ", "microseconds").removesuffix("+00:00")
+
+
+def _moment_in(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 _known_id = lru_cache(maxsize=16_384)(UUID)
