@@ -20,9 +20,11 @@ WHAT = {
     "redis": "send, PostgreSQL, Redis and a worker",
     "sqlite": "send, SQLite, against ours on PostgreSQL",
     "default": "send, PostgreSQL, prompts of 40 and summaries",
+    "analyzed": "send, PostgreSQL, in process, after ANALYZE of both",
 }
 NAMES = {f"send-{kind}-{clients}": (kind, clients) for kind in TARGETS for clients in CLIENTS} | {
-    "send-default-16": ("default", 16)
+    "send-default-16": ("default", 16),
+    "send-analyzed-16": ("analyzed", 16),
 }
 #: What the floor does, and no more: a prompt of ten messages, and nothing that is asked of the model beside it.
 ALIKE = {"CONTEXT_MESSAGES": "10", "SUMMARIES": "off"}
@@ -77,7 +79,8 @@ async def sends(stage: Stage, size: Size, names: list[str]) -> list[Row]:
     kinds = {kind for kind, _ in wanted}
     measures = {"floor": of_floor(await floor(stage))}
     # SQLite is held against ours on PostgreSQL.
-    started = [kind for kind in TARGETS if kind in kinds or (kind == "postgres" and "sqlite" in kinds)]
+    on_postgres = kinds & {"sqlite", "analyzed"}
+    started = [kind for kind in TARGETS if kind in kinds or (kind == "postgres" and on_postgres)]
     for kind, running in zip(started, await stage.services(started, ALIKE), strict=True):
         measures[kind] = await of_service(running)
     if "default" in kinds:
@@ -95,9 +98,19 @@ async def sends(stage: Stage, size: Size, names: list[str]) -> list[Row]:
         rounds = size.rounds if clients == 16 else (size.rounds + 1) // 2
         found = {name: median_of(loads) for name, loads in (await in_turn(deeds, rounds)).items()}
         for kind in kinds:
-            if (kind, clients) not in wanted:
+            if (kind, clients) not in wanted or kind == "analyzed":
                 continue
             name, against = f"send-{kind}-{clients}", found["postgres" if kind == "sqlite" else "floor"]
             what = f"{WHAT[kind]}, {clients} client{'s' if clients > 1 else ''}"
             rows[name] = rates(name, what, found[kind], against, TARGETS.get(kind) if clients == 16 else None)
+    if "analyzed" in kinds:
+        databases = [(await stage.postgres()).url("floor"), (await stage.service("postgres", ALIKE)).database]
+        for url in databases:
+            await (await stage.connection(url)).execute("ANALYZE")
+        deeds = {name: (lambda m=measures[name]: m(16, size.seconds)) for name in ("floor", "postgres")}
+        ours, by_hand = (median_of(loads) for loads in reversed((await in_turn(deeds, size.rounds)).values()))
+        note = "a database that is being filled has no statistics before autovacuum comes by, once a minute"
+        rows["send-analyzed-16"] = rates(
+            "send-analyzed-16", f"{WHAT['analyzed']}, 16 clients", ours, by_hand, note=note
+        )
     return [rows[name] for name in names]

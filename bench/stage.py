@@ -169,9 +169,9 @@ class Stage:
         await person.sign_up()
         return Running(service, person, settings["DATABASE_URL"])
 
-    async def service(self, kind: str) -> Running:
+    async def service(self, kind: str, environ: Mapping[str, str] = DEFAULTS) -> Running:
         """The service of that kind that the lines share."""
-        return (await self.services([kind]))[0]
+        return (await self.services([kind], environ))[0]
 
     async def services(self, kinds: Sequence[str], environ: Mapping[str, str] = DEFAULTS) -> list[Running]:
         """Several of them, all with these settings of their own."""

@@ -106,6 +106,17 @@ async def test_what_comes_while_one_is_under_way_is_one_transaction(opened: Open
     assert database.in_use == 0
 
 
+async def test_of_two_with_one_mark_one_goes_by_itself(opened: Opened, raw: Any):
+    database = opened()
+    async with _under_way(database, raw):
+        coming = [asyncio.create_task(_more(database, cell)) for cell in (1, 2, 1, 3)]
+        await asyncio.sleep(0)
+        assert (await coming[2]).held == 1
+    rows = await asyncio.gather(*coming)
+    assert [row.held for row in rows] == [2, 1, 1, 1]
+    assert rows[0].transaction == rows[1].transaction == rows[3].transaction != rows[2].transaction
+
+
 async def test_rows_are_locked_in_one_order(opened: Opened, raw: Any, monkeypatch: pytest.MonkeyPatch):
     """So that two processes that change the same rows together do not deadlock."""
     orders: list[list[int]] = []

@@ -5,8 +5,7 @@ more than what it does. Those that come while one of the same text is under way 
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import exc
@@ -107,7 +106,7 @@ class _Line:
     def __init__(self, sql: str, send: Callable[[str, Sequence[_Waiting]], Awaitable[bool]]) -> None:
         self._sql, self._send = sql, send
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: dict[Any, _Waiting] = {}
         self._busy = False
         # Nobody joins the line before this time.
         self._apart_until = 0.0
@@ -121,20 +120,23 @@ class _Line:
                 return await by_itself()
             finally:
                 self._next()
-        if self._loop.time() >= self._apart_until:
-            waiting = _Waiting(own, parameters, self._loop.create_future())
-            self._waiting.append(waiting)
-            if self._patience is None:
-                self._patience = self._loop.call_later(PATIENCE, self._held_up)
+        # Of two with one mark nobody could tell whose a row is.
+        if self._loop.time() >= self._apart_until and own.mark not in self._waiting:
+            waiting = self._waiting[own.mark] = _Waiting(own, parameters, self._loop.create_future())
+            self._watch()
             if (found := await waiting.done) is not None:
                 return found
         return await by_itself()
+
+    def _watch(self) -> None:
+        if self._patience is None:
+            self._patience = self._loop.call_later(PATIENCE, self._held_up)
 
     def _held_up(self) -> None:
         """What is under way takes too long: who waits for it goes by itself, and so does whoever comes meanwhile."""
         self._patience = None
         self._apart_until = self._loop.time() + APART_SECONDS
-        _scatter(self._waiting)
+        _scatter(self._waiting.values())
         self._waiting.clear()
 
     def _next(self) -> None:
@@ -144,6 +146,8 @@ class _Line:
         batch = self._take()
         if len(batch) > 1:
             self._task = asyncio.create_task(self._go(batch))
+            if self._waiting:
+                self._watch()
         else:
             self._busy = False
             _scatter(batch)
@@ -157,8 +161,10 @@ class _Line:
 
     def _take(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
-        while self._waiting and len(batch) < MOST:
-            one = self._waiting.popleft()
+        for mark in list(self._waiting):
+            if len(batch) == MOST:
+                break
+            one = self._waiting.pop(mark)
             # Who has left has nothing done any more.
             if not one.done.done():
                 batch.append(one)
@@ -166,7 +172,7 @@ class _Line:
         return batch
 
 
-def _scatter(batch: Sequence[_Waiting] | deque[_Waiting]) -> None:
+def _scatter(batch: Iterable[_Waiting]) -> None:
     for one in batch:
         if not one.done.done():
             one.done.set_result(None)

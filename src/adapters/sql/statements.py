@@ -42,6 +42,11 @@ class SqlStatements:
         """The same without the names of its columns, for those who know their order."""
         return await self._meaning(self._link.values(statement, parameters))
 
+    async def seen(self, statement: sa.Executable, parameters: Mapping[str, Any], own: Own) -> Sequence[Row]:
+        """As ``rows``, of one that only reads, and whose transaction has said nothing yet: it may be sent together with
+        others of its text."""
+        return await self._meaning(self._link.lasting(statement, parameters, own))
+
     async def lasting(
         self, statement: sa.Executable, parameters: Mapping[str, Any], own: Own | None = None
     ) -> Sequence[Row]:

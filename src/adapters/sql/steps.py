@@ -163,9 +163,11 @@ class SqlSteps:
         return await self._statements.together(work, commits=alone)
 
     async def answered(self, reply_id: ReplyId) -> Answered | None:
-        row = await self._statements.row(_ANSWERED, {"of_reply": reply_id})
-        if row is None:
+        own = Own(mark=reply_id, locks=reply_id)
+        rows = await self._statements.seen(_ANSWERED, {"of_reply": reply_id}, own)
+        if not rows:
             return None
+        row = rows[0]
         message = message_of(_Said._make(row[len(REPLY_COLUMNS) :])) if row.said_id is not None else None
         return Answered(reply=reply_of(row), message=message)
 
