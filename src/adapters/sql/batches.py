@@ -12,6 +12,7 @@ from sqlalchemy import exc
 from sqlalchemy.engine import Dialect
 
 from adapters.sql.failures import in_words_of_sqlalchemy, in_words_of_the_core, locked_out, outcome_unknown
+from adapters.sql.group import tell
 from adapters.sql.held import HeldConnections
 from chat_core.values import value
 
@@ -71,7 +72,7 @@ class Batches:
             with in_words_of_the_core():
                 proxied = await self._held.take()
         except BaseException as error:
-            _tell(batch, error)
+            tell((one.done for one in batch), error)
             if not isinstance(error, Exception):
                 raise
             return False
@@ -84,7 +85,7 @@ class Batches:
                 self._held.give_back(proxied)
                 _scatter(batch)
                 return locked_out(error)
-            _tell(batch, error)
+            tell((one.done for one in batch), error)
             raw.terminate()
             await self._held.throw_away(proxied)
             if not isinstance(error, Exception):
@@ -176,12 +177,3 @@ def _scatter(batch: Iterable[_Waiting]) -> None:
     for one in batch:
         if not one.done.done():
             one.done.set_result(None)
-
-
-def _tell(batch: Sequence[_Waiting], error: BaseException) -> None:
-    for one in batch:
-        if not one.done.done():
-            if isinstance(error, Exception):
-                one.done.set_exception(error)
-            else:
-                one.done.cancel()

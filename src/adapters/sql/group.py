@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
 from sqlalchemy.pool import PoolProxiedConnection
@@ -51,7 +51,7 @@ class GroupWriter:
         try:
             proxied, first = await self._open()
         except BaseException as error:
-            _tell_all(self._next(), error)
+            tell((done for _, done in self._next()), error)
             if not isinstance(error, Exception):
                 raise
             return
@@ -60,7 +60,7 @@ class GroupWriter:
         try:
             outcomes = await connection.in_thread(lambda raw: _together(raw, first, [work for work, _ in batch]))
         except BaseException as error:
-            _tell_all(batch, error)
+            tell((done for _, done in batch), error)
             await self._held.throw_away(proxied)
             if not isinstance(error, Exception):
                 raise
@@ -138,8 +138,9 @@ def _one_by_one(raw: Any, works: Sequence[Work]) -> list[Any]:
     return outcomes
 
 
-def _tell_all(batch: Sequence[tuple[Work, "asyncio.Future[Any]"]], error: BaseException) -> None:
-    for _, done in batch:
+def tell(waiting: Iterable["asyncio.Future[Any]"], error: BaseException) -> None:
+    """Have all of them fail so."""
+    for done in waiting:
         if not done.done():
             if isinstance(error, Exception):
                 done.set_exception(error)

@@ -92,7 +92,7 @@ _SAVE = (
 )
 #: What a prompt needs of a message, in the order of ``Said``.
 SAID_COLUMNS = (messages.c.seq, messages.c.message_type, _AUTHOR, users.c.username, messages.c.content)
-CONTEXT = (
+_CONTEXT = (
     sa.select(*SAID_COLUMNS)
     .select_from(MESSAGES_NAMED)
     .add_columns(latest_below(sa.bindparam("of_room", type_=sa.Uuid), sa.bindparam("up_to")).label("summary_id"))
@@ -223,8 +223,8 @@ def message_values(message: Message, fingerprint: bytes) -> dict[str, Any]:
     }
 
 
-def context_values(room_id: RoomId, up_to: int, limit: int) -> dict[str, Any]:
-    """The parameters of ``CONTEXT``, whose rows are newest first, each with the id of the summary."""
+def _context_values(room_id: RoomId, up_to: int, limit: int) -> dict[str, Any]:
+    """The parameters of ``_CONTEXT``, whose rows are newest first, each with the id of the summary."""
     return {"of_room": room_id, "up_to": up_to, "at_most": limit}
 
 
@@ -308,7 +308,7 @@ class SqlMessages(Messages):
         )
 
     async def context(self, room_id: RoomId, up_to: int, limit: int) -> Context:
-        rows = await self._statements.rows(CONTEXT, context_values(room_id, up_to, limit))
+        rows = await self._statements.rows(_CONTEXT, _context_values(room_id, up_to, limit))
         summary_id = rows[0].summary_id if rows else None
         return Context(
             messages=[said_of(row) for row in reversed(rows)],

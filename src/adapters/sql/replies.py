@@ -52,7 +52,7 @@ _IN_EPOCH = sa.and_(_THIS, _RUNNING, replies.c.epoch == sa.bindparam("in_epoch")
 _FREE = sa.or_(replies.c.status == "queued", sa.and_(_RUNNING, replies.c.lease_until <= database_now_ms()))
 LEASED = database_now_ms() + sa.bindparam("lease_ms", type_=sa.BigInteger)
 
-ADD_REPLY = sa.insert(replies).values(lease_until=LEASED)
+_ADD_REPLY = sa.insert(replies).values(lease_until=LEASED)
 _GET = sa.select(*REPLY_COLUMNS).where(_THIS)
 _NEWEST = (
     sa.select(*REPLY_COLUMNS)
@@ -149,7 +149,7 @@ _COUNT_ATTEMPT = (
         model=sa.bindparam("by_model", type_=sa.Text),
     )
 )
-ADD_ATTEMPT = sqlite.insert(attempts).on_conflict_do_nothing()
+_ADD_ATTEMPT = sqlite.insert(attempts).on_conflict_do_nothing()
 _COUNTED = _COUNT_ATTEMPT.returning(replies.c.id).cte("counted")
 ATTEMPT_FIELDS = tuple(column.name for column in attempts.columns)
 _BEGIN_ATTEMPT = (
@@ -164,7 +164,7 @@ _BEGIN_ATTEMPT = (
     # One that is there already is told from one that is refused by the row that comes back.
     .on_conflict_do_update(index_elements=["reply_id", "number"], set_={"number": attempts.c.number})
 )
-END_ATTEMPT = (
+_END_ATTEMPT = (
     sa.update(attempts)
     .where(attempts.c.reply_id == sa.bindparam("of_reply"), attempts.c.number == sa.bindparam("numbered"))
     .values(
@@ -340,8 +340,8 @@ def ending_values(reply: Reply) -> dict[str, Any]:
     }
 
 
-def closing_values(attempt: Attempt) -> dict[str, Any]:
-    """The parameters of ``END_ATTEMPT``."""
+def _closing_values(attempt: Attempt) -> dict[str, Any]:
+    """The parameters of ``_END_ATTEMPT``."""
     return {
         "of_reply": attempt.reply_id,
         "numbered": attempt.number,
@@ -358,7 +358,7 @@ class SqlReplies(Replies):
 
     async def add(self, reply: Reply, lease: float = 0.0) -> None:
         try:
-            await self._statements.run(ADD_REPLY, reply_values(reply) | {"lease_ms": lease_ms(lease)})
+            await self._statements.run(_ADD_REPLY, reply_values(reply) | {"lease_ms": lease_ms(lease)})
         except exc.IntegrityError as error:
             if violated(error) in ("uq_replies_unfinished", "uq_replies_prompt_id_try_number"):
                 raise Contention from error
@@ -431,11 +431,11 @@ class SqlReplies(Replies):
             return await self._statements.run(_BEGIN_ATTEMPT, counted | new) == 1
         if not await self._statements.run(_COUNT_ATTEMPT, counted):
             return False
-        await self._statements.run(ADD_ATTEMPT, fields)
+        await self._statements.run(_ADD_ATTEMPT, fields)
         return True
 
     async def end_attempt(self, attempt: Attempt) -> None:
-        await self._statements.run(END_ATTEMPT, closing_values(attempt))
+        await self._statements.run(_END_ATTEMPT, _closing_values(attempt))
 
     async def attempts(self, reply_id: ReplyId) -> Sequence[Attempt]:
         return [attempt_of(row) for row in await self._statements.rows(_ATTEMPTS, {"of_reply": reply_id})]
