@@ -17,7 +17,7 @@ from adapters.sql.held import HeldConnections
 from chat_core.values import value
 
 #: So many go together: whoever comes later waits for these.
-MOST = 32
+MOST = 24
 #: Nobody waits longer for others, in seconds.
 PATIENCE = 0.2
 #: For so many seconds nobody is sent with others, after these had to wait for a row that somebody holds.

@@ -32,8 +32,8 @@ class Limits:
     PostgreSQL: "away" is said within 2 s both when nothing can be opened (``acquire`` for a free place in the pool,
     then ``connect``) and when a connection falls silent (``statement``, kept by the server, with ``grace`` more kept
     by the client for a server that does not answer at all). ``batch_lock`` is how long what is committed together waits
-    for a row before each of it is done by itself. SQLite: ``busy`` covers the wait for this process's
-    writer and for other processes' locks together.
+    for one row before each of it is done by itself: for ``batches.MOST`` rows, less than ``statement``. SQLite:
+    ``busy`` covers the wait for this process's writer and for other processes' locks together.
     """
 
     pool_size: int = 10
@@ -42,7 +42,7 @@ class Limits:
     statement: float = 1.5
     grace: float = 0.3
     lock: float = 1.2
-    batch_lock: float = 0.1
+    batch_lock: float = 0.05
     idle_in_transaction: float = 10.0
     busy: float = 5.0
     readers: int = 4
