@@ -247,7 +247,9 @@ def _postgres_engine(url: sa.URL, limits: Limits, pool_size: int) -> AsyncEngine
                 # Statements here touch few rows: compiling one would cost more than running it.
                 "jit": "off",
                 # And they find them by an index, in its order: where the statistics are old, as in a database that
-                # is filled, a plan that takes all rows of a room and sorts them looks cheaper than it is.
+                # is filled, a plan that reads a whole table, or takes all rows of a room and sorts them, looks
+                # cheaper than it is.
+                "enable_seqscan": "off",
                 "enable_bitmapscan": "off",
                 "enable_hashjoin": "off",
                 "enable_mergejoin": "off",
