@@ -21,6 +21,7 @@ _MORE = sa.text(
     "UPDATE cells SET held = held + :more WHERE id = :id RETURNING id, held, txid_current() AS transaction"
 ).columns(sa.column("id"), sa.column("held"), sa.column("transaction"))
 _CELLS = range(8)
+PATIENT = replace(DEFAULT_LIMITS, lock=30, statement=30, batch_lock=30)
 
 Opened = Callable[..., Database]
 
@@ -39,7 +40,7 @@ async def raw(postgres_url: str) -> AsyncIterator[Any]:
 async def opened(postgres_url: str, raw: object) -> AsyncIterator[Opened]:
     databases: list[Database] = []
 
-    def open_database(limits: Limits = DEFAULT_LIMITS) -> Database:
+    def open_database(limits: Limits = PATIENT) -> Database:
         databases.append(Database(postgres_url, limits))
         return databases[-1]
 
@@ -82,12 +83,27 @@ async def _until_locked(raw: Any) -> None:
 
 
 @asynccontextmanager
-async def _under_way(database: Database, raw: Any) -> AsyncIterator[None]:
-    """One of the text is under way for as long as this lasts: it waits for cell 0."""
-    async with _held(raw, 0):
-        first = asyncio.create_task(_more(database, 0))
-        await _until_locked(raw)
+async def _under_way(database: Database) -> AsyncIterator[None]:
+    """One of the text is under way for as long as this lasts."""
+    joint: Any = database._batches
+    send, begun, over = joint._send, asyncio.Event(), asyncio.Event()
+
+    async def held_up(sql: str, batch: Any) -> bool:
+        line._send = send
+        begun.set()
+        await over.wait()
+        result: bool = await send(sql, batch)
+        return result
+
+    await _more(database, 0, 0)
+    (line,) = joint._lines.values()
+    line._send = held_up
+    first = asyncio.create_task(_more(database, 0))
+    await begun.wait()
+    try:
         yield
+    finally:
+        over.set()
     assert (await first).held == 1
 
 
@@ -97,7 +113,7 @@ async def _values(raw: Any) -> list[int]:
 
 async def test_what_comes_while_one_is_under_way_is_one_transaction(opened: Opened, raw: Any):
     database = opened()
-    async with _under_way(database, raw):
+    async with _under_way(database):
         coming = [asyncio.create_task(_more(database, cell)) for cell in (3, 1, 2, 99)]
         await asyncio.sleep(0)
     rows = await asyncio.gather(*coming)
@@ -108,7 +124,7 @@ async def test_what_comes_while_one_is_under_way_is_one_transaction(opened: Open
 
 async def test_of_two_with_one_mark_one_goes_by_itself(opened: Opened, raw: Any):
     database = opened()
-    async with _under_way(database, raw):
+    async with _under_way(database):
         coming = [asyncio.create_task(_more(database, cell)) for cell in (1, 2, 1, 3)]
         await asyncio.sleep(0)
         assert (await coming[2]).held == 1
@@ -128,16 +144,16 @@ async def test_rows_are_locked_in_one_order(opened: Opened, raw: Any, monkeypatc
 
     monkeypatch.setattr(batches.Batches, "_send", noted)
     database = opened()
-    async with _under_way(database, raw):
+    async with _under_way(database):
         coming = [asyncio.create_task(_more(database, cell)) for cell in (5, 2, 7, 1)]
         await asyncio.sleep(0)
     await asyncio.gather(*coming)
-    assert orders == [[1, 2, 5, 7]]
+    assert orders[-1] == [1, 2, 5, 7]
 
 
 async def test_one_that_is_refused_is_told_so_and_the_others_are_done(opened: Opened, raw: Any):
     database = opened()
-    async with _under_way(database, raw):
+    async with _under_way(database):
         coming = [asyncio.create_task(_more(database, cell, more)) for cell, more in ((1, 1), (2, 10), (3, 1))]
         await asyncio.sleep(0)
     found: list[Any] = await asyncio.gather(*coming, return_exceptions=True)
@@ -150,11 +166,11 @@ async def test_one_that_is_refused_is_told_so_and_the_others_are_done(opened: Op
 async def test_a_row_that_somebody_holds_does_not_hold_up_the_others_of_a_batch(
     opened: Opened, raw: Any, postgres_url: str
 ):
-    database = opened(replace(DEFAULT_LIMITS, lock=30, statement=30, batch_lock=0.01))
+    database = opened(replace(PATIENT, batch_lock=0.01))
     another = await asyncpg.connect(postgres_url.replace("+asyncpg", ""))
     try:
         async with _held(another, 2):
-            async with _under_way(database, raw):
+            async with _under_way(database):
                 coming = [asyncio.create_task(_more(database, cell)) for cell in (1, 2, 3)]
                 await asyncio.sleep(0)
             one, three = await asyncio.gather(coming[0], coming[2])
@@ -171,15 +187,15 @@ async def test_who_has_waited_for_others_long_enough_goes_by_itself(
     opened: Opened, raw: Any, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(batches, "PATIENCE", 0.0)
-    database = opened(replace(DEFAULT_LIMITS, lock=30, statement=30))
-    async with _under_way(database, raw):
+    database = opened()
+    async with _under_way(database):
         assert (await _more(database, 1)).held == 1
         assert (await _more(database, 2)).held == 1
 
 
 async def test_for_who_has_left_before_they_were_sent_nothing_is_done(opened: Opened, raw: Any):
     database = opened()
-    async with _under_way(database, raw):
+    async with _under_way(database):
         leaving, *staying = (asyncio.create_task(_more(database, cell)) for cell in (1, 2, 3))
         await asyncio.sleep(0)
         leaving.cancel()
@@ -203,11 +219,11 @@ async def test_who_leaves_while_it_is_sent_leaves_the_others_in_peace(opened: Op
 
 async def test_where_the_connection_is_lost_all_of_the_batch_are_told_so(opened: Opened, raw: Any, postgres_url: str):
     """Of none it is known whether it was done; those who come later are none the worse."""
-    database = opened(replace(DEFAULT_LIMITS, lock=30, statement=30, batch_lock=30))
+    database = opened()
     another = await asyncpg.connect(postgres_url.replace("+asyncpg", ""))
     try:
         async with _held(another, 1):
-            async with _under_way(database, raw):
+            async with _under_way(database):
                 coming = [asyncio.create_task(_more(database, cell)) for cell in (1, 2)]
                 await asyncio.sleep(0)
             await _until_locked(raw)
@@ -221,6 +237,6 @@ async def test_where_the_connection_is_lost_all_of_the_batch_are_told_so(opened:
 
 
 async def test_one_connection_alone_is_enough(opened: Opened, raw: Any):
-    database = opened(replace(DEFAULT_LIMITS, pool_size=1))
+    database = opened(replace(PATIENT, pool_size=1))
     rows = await asyncio.gather(*(_more(database, cell) for cell in (1, 2, 3)))
     assert [row.held for row in rows] == [1, 1, 1]

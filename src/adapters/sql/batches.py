@@ -60,7 +60,7 @@ class Batches:
     async def found(
         self, sql: str, parameters: Sequence[Any], own: Own, by_itself: Callable[[], Awaitable[Found]]
     ) -> Found:
-        """What the statement finds, once that is committed; sent ``by_itself`` where there is nothing to wait for."""
+        """What the statement finds, once that is committed; ``by_itself`` sends it where it has to go so."""
         line = self._lines.get(sql)
         if line is None:
             line = self._lines[sql] = _Line(sql, self._send)
@@ -79,7 +79,10 @@ class Batches:
         raw: Any = proxied.driver_connection
         try:
             with in_words_of_sqlalchemy(self._dialect, proxied.dbapi_connection, sql):
-                rows = await raw.fetchmany(sql, [one.parameters for one in batch])
+                if len(batch) == 1:
+                    rows = await raw.fetch(sql, *batch[0].parameters)
+                else:
+                    rows = await raw.fetchmany(sql, [one.parameters for one in batch])
         except BaseException as error:
             if isinstance(error, exc.DBAPIError) and not error.connection_invalidated and not outcome_unknown(error):
                 self._held.give_back(proxied)
@@ -115,19 +118,18 @@ class _Line:
         self._task: asyncio.Task[None] | None = None
 
     async def found(self, parameters: Sequence[Any], own: Own, by_itself: Callable[[], Awaitable[Found]]) -> Found:
-        if not self._busy:
-            self._busy = True
-            try:
-                return await by_itself()
-            finally:
-                self._next()
         # Of two with one mark nobody could tell whose a row is.
-        if self._loop.time() >= self._apart_until and own.mark not in self._waiting:
-            waiting = self._waiting[own.mark] = _Waiting(own, parameters, self._loop.create_future())
+        if self._loop.time() < self._apart_until or own.mark in self._waiting:
+            return await by_itself()
+        one = _Waiting(own, parameters, self._loop.create_future())
+        if self._busy:
+            self._waiting[own.mark] = one
             self._watch()
-            if (found := await waiting.done) is not None:
-                return found
-        return await by_itself()
+        else:
+            self._busy = True
+            await self._go([one])
+        found = await one.done
+        return await by_itself() if found is None else found
 
     def _watch(self) -> None:
         if self._patience is None:
@@ -145,13 +147,11 @@ class _Line:
             self._patience.cancel()
             self._patience = None
         batch = self._take()
-        if len(batch) > 1:
+        self._busy = bool(batch)
+        if batch:
             self._task = asyncio.create_task(self._go(batch))
-            if self._waiting:
-                self._watch()
-        else:
-            self._busy = False
-            _scatter(batch)
+        if self._waiting:
+            self._watch()
 
     async def _go(self, batch: Sequence[_Waiting]) -> None:
         try:

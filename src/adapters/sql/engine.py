@@ -1,6 +1,7 @@
 """From a DATABASE_URL to pooled connections that keep the promises on time and isolation."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,6 +58,10 @@ DEFAULT_LIMITS = Limits()
 
 #: A wait for SQLite's writer, in seconds, that is not worth a statement to take it off the next one.
 _AT_ONCE = 0.05
+_AS_IT_SEES_FIT: Mapping[str, str] = {}
+#: What is committed together looks up a few rows, each by its key. With old statistics a look through all of them seems
+#: cheaper, for as long as the plan is kept.
+_BY_KEY: Mapping[str, str] = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 _PING = sa.select(sa.literal(1))
 
 
@@ -120,7 +125,8 @@ class Database:
         self._held = {engine: self._holding(engine) for engine in {self.write, self.read}}
         self._batches: Batches | None = None
         if self.dialect == "postgresql" and limits.batching:
-            batching = _postgres_engine(normal, replace(limits, lock=limits.batch_lock), limits.batching)
+            hasty = replace(limits, lock=limits.batch_lock)
+            batching = _postgres_engine(normal, hasty, limits.batching, _BY_KEY)
             self._held[batching] = self._holding(batching)
             self._batches = Batches(self._held[batching], self._compiler.dialect)
         self._group = GroupWriter(self._writer, self._held[self.write])
@@ -224,7 +230,11 @@ def _sqlite_engine(url: sa.URL, limits: Limits, *, readonly: bool) -> AsyncEngin
     return engine
 
 
-def _postgres_engine(url: sa.URL, limits: Limits, pool_size: int) -> AsyncEngine:
+def _postgres_engine(
+    url: sa.URL, limits: Limits, pool_size: int, planning: Mapping[str, str] = _AS_IT_SEES_FIT
+) -> AsyncEngine:
+    """``planning`` is more of what PostgreSQL's planner is told."""
+
     def milliseconds(seconds: float) -> str:
         return str(round(seconds * 1000))
 
@@ -246,13 +256,10 @@ def _postgres_engine(url: sa.URL, limits: Limits, pool_size: int) -> AsyncEngine
                 "default_transaction_isolation": "read committed",
                 # Statements here touch few rows: compiling one would cost more than running it.
                 "jit": "off",
-                # And they find them by an index, in its order: where the statistics are old, as in a database that
-                # is filled, a plan that reads a whole table, or takes all rows of a room and sorts them, looks
-                # cheaper than it is.
-                "enable_seqscan": "off",
+                # And they find them in the order of an index: where the statistics are old, as in a database that is
+                # filled, a plan that takes all rows of a room and sorts them looks cheaper than it is.
                 "enable_bitmapscan": "off",
-                "enable_hashjoin": "off",
-                "enable_mergejoin": "off",
+                **planning,
                 "statement_timeout": milliseconds(limits.statement),
                 "lock_timeout": milliseconds(limits.lock),
                 "idle_in_transaction_session_timeout": milliseconds(limits.idle_in_transaction),
