@@ -161,6 +161,19 @@ async def test_a_connection_that_comes_as_its_waiter_leaves_goes_to_the_next(dat
     assert held.in_use == 0
 
 
+async def test_a_connection_that_comes_as_the_last_waiter_leaves_is_kept(database: Database):
+    held = database._held[database.write]
+    first = await held.take()
+    leaving = asyncio.create_task(held.take())
+    await asyncio.sleep(0)
+    held.give_back(first)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    assert held.in_use == 0
+    assert await held.take() is first
+    held.give_back(first)
+
+
 async def test_a_connection_that_is_thrown_away_leaves_its_place_to_who_waits(database: Database):
     held = database._held[database.write]
     first = await held.take()

@@ -67,8 +67,12 @@ class HeldConnections:
             return await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                # It came in the same moment: the next one gets it.
-                self._pass_on(turn.result())
+                # It came in the same moment: the next one gets it, or nobody.
+                given = turn.result()
+                if given is not None:
+                    self.give_back(given)
+                else:
+                    self._pass_on(None)
             raise
         finally:
             late.cancel()
