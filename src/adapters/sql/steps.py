@@ -3,7 +3,6 @@
 The repositories say the same step by step, and the contract holds both to the same outcome.
 """
 
-from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -38,7 +37,6 @@ _ANSWERED = (
     )
     .where(replies.c.id == sa.bindparam("of_reply"))
 )
-_Said = namedtuple("_Said", [column.name for column in MESSAGE_COLUMNS])  # type: ignore[misc]
 
 
 class SqlSteps:
@@ -78,8 +76,6 @@ class SqlSteps:
         try:
             rows = await self._one(statement, parameters, message, alone=offer.alone)
         except exc.DBAPIError as error:
-            if divided_by_zero(error):
-                raise Contention from error
             if (meant := _meant(error)) is not None:
                 raise meant from error
             raise
@@ -168,7 +164,7 @@ class SqlSteps:
         if not rows:
             return None
         row = rows[0]
-        message = message_of(_Said._make(row[len(REPLY_COLUMNS) :])) if row.said_id is not None else None
+        message = message_of(row[len(REPLY_COLUMNS) :]) if row.said_id is not None else None
         return Answered(reply=reply_of(row), message=message)
 
 

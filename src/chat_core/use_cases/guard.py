@@ -20,9 +20,8 @@ class Guard(Generic[Why]):
     def __init__(
         self, renew: Callable[[], Awaitable[Why | None]], watch: Watch, cut: asyncio.Timeout, *, every: float
     ) -> None:
-        self.why: Why | None = None
         self._renew, self._watch, self._cut, self._every = renew, watch, cut, every
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[Why] | None = None
         self._timer = asyncio.get_running_loop().call_later(every, self._begin)
         watch.call(self._begin)
 
@@ -31,13 +30,18 @@ class Guard(Generic[Why]):
             self._timer.cancel()
             self._task = asyncio.create_task(self._guard())
 
-    async def _guard(self) -> None:
+    @property
+    def why(self) -> Why | None:
+        """Why the making was cut short; ``None`` where it was not. Raises what kept the lease from being renewed."""
+        return self._task.result() if self._task is not None and self._task.done() else None
+
+    async def _guard(self) -> Why:
         try:
             while True:
                 # To its end, also when the answer is there meanwhile: a statement that is cut off costs its connection.
-                self.why = await asyncio.shield(self._renew())
-                if self.why is not None:
-                    return
+                why = await asyncio.shield(self._renew())
+                if why is not None:
+                    return why
                 await self._watch.wait(self._every)
         finally:
             # Whatever ends this: nobody makes what nobody guards.
