@@ -373,13 +373,9 @@ class TestCreate:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 10_000])
-async def test_events_are_the_same_however_the_bytes_come(size: int) -> None:
+def test_events_are_the_same_however_the_bytes_come(size: int) -> None:
     text = json.dumps({"text": NASTY_TEXT}, ensure_ascii=False).encode()
     wire = b": comment\r\n\r\nevent: x\r\ndata: " + text + b"\r\n\r\ndata:a\ndata: b\n\n\nretry: 1\ndata: last"
-
-    async def chunks() -> AsyncIterator[bytes]:
-        for start in range(0, len(wire), size):
-            yield wire[start : start + size]
-
-    found = [event async for event in sse.events(chunks(), line_bytes=1_000, wire_bytes=10_000)]
-    assert found == [text, b"a\nb", b"last"]
+    events = sse.Events(line_bytes=1_000, wire_bytes=10_000)
+    found = [event for start in range(0, len(wire), size) for event in events.take(wire[start : start + size])]
+    assert [*found, *events.end()] == [text, b"a\nb", b"last"]

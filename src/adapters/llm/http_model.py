@@ -67,8 +67,13 @@ class HttpModel(LanguageModel, ABC):
         answer = self._answer()
         try:
             async with aclosing(self._transport.events(url, body)) as events:
-                while (data := await _next(events, answer.ended)) is not None:
+                async for data in events:
                     for part in answer.take(data):
+                        yield part
+                    if answer.ended:
+                        break
+                while answer.ended and (late := await _soon(events)) is not None:
+                    for part in answer.take(late):
                         yield part
             end = answer.end()
         except ModelError as error:
@@ -99,9 +104,7 @@ class HttpModel(LanguageModel, ABC):
         await self._transport.aclose()
 
 
-async def _next(events: AsyncGenerator[bytes, None], ended: bool) -> bytes | None:
-    if not ended:
-        return await anext(events, None)
+async def _soon(events: AsyncGenerator[bytes, None]) -> bytes | None:
     try:
         async with asyncio.timeout(LINGER_SECONDS):
             return await anext(events, None)

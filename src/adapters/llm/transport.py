@@ -1,21 +1,28 @@
 """HTTP to a provider: one session for each model, and typed errors for all that can happen on the way."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import cast
 
 # Loaded with the provider that needs it, when it is named: half a second that an echo does without, and that must not
 # stop the loop at the first request.
 import aiohttp
-from aiohttp import ClientResponse, ClientSession
+from aiohttp import ClientRequest, ClientResponse, ClientSession, StreamReader, TCPConnector
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.http import HttpProcessingError, RawResponseMessage
+from yarl import URL
 
 from adapters.llm import failures, sse
 from adapters.llm.failures import ReadError
-from chat_core.errors import ModelBadAnswer, ModelInterrupted, ModelUnavailable
+from chat_core.errors import ModelBadAnswer, ModelError, ModelInterrupted, ModelUnavailable
 
 #: Bytes of an error's body that are read.
 ERROR_BODY_MAX = 65_536
 CONNECT_SECONDS = 5.0
+_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +44,24 @@ class Limits:
         return cls(text_chars=int(raw), wire_bytes=max(plain.wire_bytes, 20 * int(raw)))
 
 
+class _Prepared:
+    """What a POST to one address begins with, up to the length of its body; ``request`` says where to connect to."""
+
+    def __init__(self, url: str, session: ClientSession) -> None:
+        self.url = url
+        loop = asyncio.get_running_loop()
+        self.request = ClientRequest("POST", URL(url), headers=session.headers, loop=loop, session=session)
+        headers = self.request.headers
+        headers.pop("content-length", None)
+        lines = [
+            f"POST {self.request.url.raw_path_qs} HTTP/1.1",
+            *(f"{name}: {value}" for name, value in headers.items()),
+        ]
+        if any("\r" in line or "\n" in line for line in lines):
+            raise ValueError("a header has to be one line")
+        self.head = "".join(f"{line}\r\n" for line in lines).encode() + b"content-length: "
+
+
 class Transport:
     """Connections to one provider for one model.
 
@@ -50,6 +75,7 @@ class Transport:
         self._who, self._headers, self._secret = who, dict(headers), secret
         self._read_error, self._limits = read_error, limits
         self._session: ClientSession | None = None
+        self._prepared: _Prepared | None = None
         self._closed = False
 
     async def events(self, url: str, body: bytes) -> AsyncGenerator[bytes, None]:
@@ -57,29 +83,38 @@ class Transport:
 
         Raises ``ModelUnavailable`` before the provider answers, ``ModelInterrupted`` after, and what its status means.
         """
-        async with self._request("POST", url, body) as response:
-            if response.content_type != "text/event-stream":
-                raise ModelBadAnswer(f"{self._who}: the answer is {response.content_type}, not a stream of events")
-            chunks = response.content.iter_any()
-            limits = self._limits
+        connection, head, content = await self._post(url, body)
+        try:
+            if head.code != 200:
+                raise await self._refusal(head.code, head.headers, content)
+            kind = head.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind != "text/event-stream":
+                raise ModelBadAnswer(f"{self._who}: the answer is {kind or 'of no type'}, not a stream of events")
+            events = sse.Events(line_bytes=self._limits.line_bytes, wire_bytes=self._limits.wire_bytes)
             try:
-                async with aclosing(
-                    sse.events(chunks, line_bytes=limits.line_bytes, wire_bytes=limits.wire_bytes)
-                ) as found:
-                    async for event in found:
+                while chunk := await content.readany():
+                    for event in events.take(chunk):
                         yield event
             except (aiohttp.ClientError, OSError) as error:
                 raise ModelInterrupted(self._because("the stream was cut", error)) from error
+            for event in events.end():
+                yield event
+        finally:
+            # Back to the pool where it was read to its end; else nothing but closing it stops the provider.
+            if content.at_eof():
+                connection.release()
+            else:
+                connection.close()
 
     async def get(self, url: str) -> None:
         """Ask for something and look at the status alone. Raises as ``events`` does."""
-        async with self._request("GET", url, None):
+        async with self._get(url):
             pass
 
     async def read(self, url: str) -> bytes:
         """The body of what is asked for. Raises as ``events`` does."""
         body = bytearray()
-        async with self._request("GET", url, None) as response:
+        async with self._get(url) as response:
             try:
                 async for chunk in response.content.iter_any():
                     body += chunk
@@ -96,35 +131,66 @@ class Transport:
         if session is not None:
             await session.close()
 
-    @asynccontextmanager
-    async def _request(self, method: str, url: str, body: bytes | None) -> AsyncGenerator[ClientResponse, None]:
-        if self._closed:
-            raise ModelUnavailable(f"{self._who}: the connections are closed")
+    async def _post(self, url: str, body: bytes) -> tuple[Connection, RawResponseMessage, StreamReader]:
+        """Answers are asked for on a connection of aiohttp's, past its session: that makes up address, headers, cookies
+        and body anew for each request, which takes longer than all the rest of it."""
+        connector = cast("TCPConnector", self._open().connector)
+        prepared = self._prepared
+        if prepared is None or prepared.url != url:
+            prepared = self._prepared = _Prepared(url, self._open())
         try:
-            response = await self._open().request(method, url, data=body, allow_redirects=False)
+            connection = await connector.connect(prepared.request, traces=[], timeout=_TIMEOUT)
+        except (aiohttp.ClientError, OSError) as error:
+            raise ModelUnavailable(self._because("no answer", error)) from error
+        try:
+            protocol = cast("ResponseHandler", connection.protocol)
+            protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+            cast("asyncio.Transport", protocol.transport).write(prepared.head + b"%d\r\n\r\n" % len(body) + body)
+            while True:
+                head, content = await protocol.read()
+                # What comes before the answer says nothing (RFC 9110, section 15.2).
+                if not 100 <= head.code < 200:
+                    return connection, head, content
+        except HttpProcessingError as error:
+            connection.close()
+            raise ModelBadAnswer(self._because("the answer is no HTTP", error)) from error
+        except (aiohttp.ClientError, OSError) as error:
+            connection.close()
+            raise ModelUnavailable(self._because("no answer", error)) from error
+        except BaseException:
+            connection.close()
+            raise
+
+    @asynccontextmanager
+    async def _get(self, url: str) -> AsyncGenerator[ClientResponse, None]:
+        session = self._open()
+        try:
+            response = await session.get(url, allow_redirects=False)
         except aiohttp.ClientResponseError as error:
             raise ModelBadAnswer(self._because("the answer is no HTTP", error)) from error
         except (aiohttp.ClientError, OSError) as error:
             raise ModelUnavailable(self._because("no answer", error)) from error
         try:
             if response.status != 200:
-                found = self._read_error(await self._error_body(response))
-                found = failures.ErrorBody(
-                    message=failures.loggable(found.message, self._secret), retry_after=found.retry_after
-                )
-                raise failures.of_status(response.status, found, response.headers, self._who)
+                raise await self._refusal(response.status, response.headers, response.content)
             yield response
         finally:
-            # Back to the pool where it was read to its end; else nothing but closing it stops the provider.
             if response.content.at_eof():
                 response.release()
             else:
                 response.close()
 
-    async def _error_body(self, response: ClientResponse) -> bytes:
+    async def _refusal(self, status: int, headers: Mapping[str, str], content: StreamReader) -> ModelError:
+        found = self._read_error(await self._error_body(content))
+        found = failures.ErrorBody(
+            message=failures.loggable(found.message, self._secret), retry_after=found.retry_after
+        )
+        return failures.of_status(status, found, headers, self._who)
+
+    async def _error_body(self, content: StreamReader) -> bytes:
         body = bytearray()
         try:
-            async for chunk in response.content.iter_any():
+            async for chunk in content.iter_any():
                 body += chunk
                 if len(body) > ERROR_BODY_MAX:
                     break
@@ -134,11 +200,13 @@ class Transport:
         return bytes(body[:ERROR_BODY_MAX])
 
     def _open(self) -> ClientSession:
+        if self._closed:
+            raise ModelUnavailable(f"{self._who}: the connections are closed")
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 # How many may talk at once is for those who make replies to say; a second limit here would only queue.
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
-                timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS),
+                connector=TCPConnector(limit=0, keepalive_timeout=30),
+                timeout=_TIMEOUT,
                 # Compressed, a stream of small events comes in lumps, and a small body may grow without bounds.
                 headers={**self._headers, "accept-encoding": "identity"},
                 cookie_jar=aiohttp.DummyCookieJar(),
