@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from adapters.llm.breaker import Circuit, CircuitBreaker
+from adapters.llm.attempts import Attempts
+from adapters.llm.breaker import Circuit
 from adapters.llm.chain import Chain
-from adapters.llm.limit import ConcurrencyLimit, Slots
+from adapters.llm.limit import Slots
 from chat_core.errors import (
     ModelBadAnswer,
     ModelError,
@@ -36,7 +37,7 @@ class Tried:
         self.clock = Clock()
         self.inner = ScriptedModel(*scripts)
         self.circuit = Circuit("p:m", clock=self.clock, uniform=lambda low, high: high)
-        self.model = CircuitBreaker(attempts(self.inner, self.clock, requests_max=requests_max), self.circuit)
+        self.model = attempts(self.inner, self.clock, requests_max=requests_max, circuit=self.circuit)
 
     async def ask(self, times: int = 1) -> ModelError | None:
         error = None
@@ -251,7 +252,7 @@ async def test_a_failure_that_opens_it_is_told_once_to_the_chain() -> None:
 async def test_what_stood_in_line_is_not_asked_when_it_has_opened_meanwhile() -> None:
     clock, slots, inner = Clock(), Slots(1), ScriptedModel(GOOD)
     circuit = Circuit("p:m", clock=clock, uniform=lambda low, high: high)
-    model: LanguageModel = CircuitBreaker(ConcurrencyLimit(attempts(inner, clock), slots, clock=clock), circuit)
+    model: LanguageModel = attempts(inner, clock, circuit=circuit, slots=slots)
     assert await slots.take()
     era = circuit.begin()
 
@@ -262,7 +263,7 @@ async def test_what_stood_in_line_is_not_asked_when_it_has_opened_meanwhile() ->
         slots.give_back()
         return asyncio.timeout(None)
 
-    waiting = CircuitBreaker(ConcurrencyLimit(attempts(inner, clock), slots, clock=clock, timeout=opens), circuit)
+    waiting = attempts(inner, clock, circuit=circuit, slots=slots, timeout=opens)
     parts, error = await parts_of(waiting)
     assert parts == []
     assert isinstance(error, ModelUnavailable)
@@ -274,8 +275,9 @@ async def test_what_stood_in_line_is_not_asked_when_it_has_opened_meanwhile() ->
 async def test_readiness_says_which_circuit_is_open() -> None:
     model = build_model(Settings(llm="gemini:m", environ={"GEMINI_API_KEY": "k"}))
     link = model._own._models[0]
-    assert isinstance(link, CircuitBreaker)
+    assert isinstance(link, Attempts)
     assert (await _check_model(model)).status == "ok"
+    assert link._circuit is not None
     for _ in range(5):
         link._circuit.failed(link._circuit.begin())
     part = await _check_model(model)
@@ -286,6 +288,6 @@ async def test_a_model_has_one_circuit_in_all_chains() -> None:
     environ = {"GEMINI_API_KEY": "k"}
     model = build_model(Settings(llm="gemini:a,gemini:b", llm_offered=("gemini:b",), environ=environ))
     in_chain, offered = model._own._models[1], model._by_name["gemini:b"]._models[0]
-    assert isinstance(in_chain, CircuitBreaker)
-    assert isinstance(offered, CircuitBreaker)
+    assert isinstance(in_chain, Attempts)
+    assert isinstance(offered, Attempts)
     assert in_chain._circuit is offered._circuit

@@ -5,7 +5,8 @@ from contextlib import aclosing
 
 import pytest
 
-from adapters.llm.limit import ConcurrencyLimit, Slots
+from adapters.llm.attempts import Attempts
+from adapters.llm.limit import Slots
 from chat_core.errors import ModelError, ModelUnavailable
 from chat_core.ports.language_model import AttemptFailed, Conversation, LanguageModel, ReplyPart
 from chat_core.testing.models import Gate, ScriptedModel, Step, answer
@@ -15,9 +16,8 @@ from tests.unit.test_model_wrappers import ASKED, BEGINS, Clock, attempts, parts
 GOOD = answer("good")
 
 
-def limited(model: ScriptedModel, slots: Slots, clock: Clock | None = None) -> ConcurrencyLimit:
-    clock = clock or Clock()
-    return ConcurrencyLimit(attempts(model, clock), slots, clock=clock)
+def limited(model: ScriptedModel, slots: Slots, clock: Clock | None = None) -> Attempts:
+    return attempts(model, clock, slots=slots)
 
 
 Result = tuple[list[ReplyPart], ModelError | None]
@@ -53,7 +53,7 @@ async def test_they_come_in_the_order_in_which_they_stood_in_line() -> None:
     assert await slots.take()
     order: list[str] = []
 
-    def telling(name: str) -> ConcurrencyLimit:
+    def telling(name: str) -> Attempts:
         def script(_: Conversation) -> list[Step]:
             order.append(name)
             return GOOD

@@ -4,15 +4,10 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from dataclasses import replace
+from collections.abc import Callable
 from enum import StrEnum
 
-from adapters.llm.attempts import Record
-from adapters.llm.links import AroundLink, Link
-from chat_core.errors import ModelBadAnswer, ModelError, ModelRefused, ModelUnavailable
-from chat_core.ports.language_model import AttemptBegins, AttemptFailed, Conversation, End, ReplyPart
+from chat_core.errors import ModelUnavailable
 
 FAILURES_IN_A_ROW = 5
 WINDOW = 20
@@ -130,59 +125,3 @@ class Circuit:
     def _turn(self, state: _State) -> None:
         self._state = state
         self._era += 1
-
-
-class CircuitBreaker(AroundLink):
-    """Asks the model while its circuit lets it; else raises ``ModelUnavailable`` at once, with what is left of it.
-
-    ``ModelUnavailable`` and its kinds and ``ModelBadAnswer`` are failures, each request of a stream by itself. A block
-    and a refusal are answers. A stream that is closed before its end is neither.
-
-    It sits around ``Attempts``, not within. Within, it would be asked when ``AttemptBegins`` is out and its row
-    written, for a request that is then not made; and its refusal would be tried again, after a wait. Around, it is
-    asked when the announcement comes by: what is not passed on is not made. ``ConcurrencyLimit`` is between the two,
-    for a request that stood in line is to go by how the model is when its turn comes.
-    """
-
-    def __init__(self, model: Link, circuit: Circuit | None = None) -> None:
-        super().__init__(model)
-        self._circuit = circuit or Circuit(model.name)
-
-    @property
-    def health(self) -> Record:
-        return replace(self._link.health, circuit_open=self._circuit.is_open)
-
-    @property
-    def ready(self) -> bool:
-        return not self._circuit.is_open and self._link.ready
-
-    async def stream(self, conversation: Conversation, /) -> AsyncGenerator[ReplyPart, None]:
-        # Before anything stands in line for a model that is not asked.
-        self._circuit.refuse_if_open()
-        era: int | None = None
-        try:
-            async with aclosing(self._begin(conversation)) as parts:
-                async for part in parts:
-                    if isinstance(part, AttemptBegins):
-                        era = self._circuit.begin()
-                    elif isinstance(part, (End, AttemptFailed)) and era is not None:
-                        settle = self._circuit.answered if isinstance(part, End) else self._circuit.failed
-                        settle(era)
-                        era = None
-                    yield part
-                    if isinstance(part, AttemptFailed):
-                        # Where this failure opened it there is nothing to wait for: the next model is asked at once.
-                        self._circuit.refuse_if_open()
-        except ModelError as error:
-            if era is not None:
-                if isinstance(error, (ModelUnavailable, ModelBadAnswer)):
-                    self._circuit.failed(era)
-                elif isinstance(error, ModelRefused):
-                    self._circuit.answered(era)
-                else:
-                    self._circuit.left(era)
-                era = None
-            raise
-        finally:
-            if era is not None:
-                self._circuit.left(era)

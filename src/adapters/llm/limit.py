@@ -2,17 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-
-from adapters.llm.links import AroundLink, Link
-from chat_core.errors import ModelUnavailable
-from chat_core.ports.language_model import AttemptBegins, AttemptFailed, Conversation, ReplyPart
 
 CONCURRENCY = 256
 #: How many may wait for each one that streams: about as many as get their turn within the time of a few answers.
 WAITING_PER_STREAM = 4
-RETRY_AFTER_SECONDS = 1.0
 
 
 class Slots:
@@ -31,14 +24,20 @@ class Slots:
     def waiting(self) -> int:
         return len(self._waiting)
 
+    def take_at_once(self) -> bool:
+        """Take one where one is free."""
+        if not self._free:
+            return False
+        # Then nobody waits: what is given back goes to the first in line and is free only without one.
+        self._free -= 1
+        return True
+
     async def take(self) -> bool:
         """Take one, as soon as it is one's turn; ``False``, at once, where too many wait already.
 
         Cancelled, it has left the line and taken nothing.
         """
-        if self._free:
-            # Then nobody waits: what is given back goes to the first in line and is free only without one.
-            self._free -= 1
+        if self.take_at_once():
             return True
         if len(self._waiting) >= self._waiting_most:
             return False
@@ -64,65 +63,3 @@ class Slots:
                 turn.set_result(None)
                 return
         self._free += 1
-
-
-class ConcurrencyLimit(AroundLink):
-    """Passes a request on as soon as it has a slot; it gives it back when the request has ended, and keeps none between
-    two attempts.
-
-    Raises ``ModelUnavailable`` where too many wait, or where its turn does not come within ``seconds_left``, so that
-    the next model of a chain may help. The wait is before ``AttemptBegins`` is passed on: what waits is on no bill.
-
-    ``clock`` gives seconds; ``timeout`` is what ``asyncio.timeout`` is.
-    """
-
-    def __init__(
-        self,
-        model: Link,
-        slots: Slots | None = None,
-        *,
-        clock: Callable[[], float] | None = None,
-        timeout: Callable[[float | None], asyncio.Timeout] = asyncio.timeout,
-    ) -> None:
-        super().__init__(model)
-        self._slots = slots or Slots()
-        self._clock, self._timeout = clock, timeout
-
-    @property
-    def ready(self) -> bool:
-        return self._slots.free > 0 and self._link.ready
-
-    async def stream(self, conversation: Conversation, /) -> AsyncGenerator[ReplyPart, None]:
-        clock = self._clock or asyncio.get_running_loop().time
-        left = conversation.seconds_left
-        end = None if left is None else clock() + left
-        has_slot = False
-        try:
-            # Closed before the slot is given back: until then the provider's connection is open.
-            async with aclosing(self._begin(conversation)) as parts:
-                async for part in parts:
-                    if isinstance(part, AttemptBegins):
-                        await self._wait(None if end is None else end - clock())
-                        has_slot = True
-                    elif isinstance(part, AttemptFailed) and has_slot:
-                        has_slot = False
-                        self._slots.give_back()
-                    yield part
-        finally:
-            if has_slot:
-                self._slots.give_back()
-
-    async def _wait(self, seconds: float | None) -> None:
-        if self._slots.free and (seconds is None or seconds > 0):
-            await self._slots.take()
-            return
-        try:
-            async with self._timeout(seconds):
-                taken = await self._slots.take()
-        except TimeoutError as error:
-            raise self._busy("no turn within the time that was left") from error
-        if not taken:
-            raise self._busy("too many wait for it")
-
-    def _busy(self, why: str) -> ModelUnavailable:
-        return ModelUnavailable(f"{self.name} is busy: {why} (LLM_CONCURRENCY)", retry_after=RETRY_AFTER_SECONDS)

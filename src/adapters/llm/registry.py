@@ -7,12 +7,12 @@ from importlib import metadata
 from typing import Any, Protocol
 
 from adapters.llm.attempts import REQUESTS_MAX, Attempts
-from adapters.llm.breaker import Circuit, CircuitBreaker
+from adapters.llm.breaker import Circuit
 from adapters.llm.budget import RetryBudget
 from adapters.llm.chain import Chain
 from adapters.llm.choice import Choice
 from adapters.llm.deadlines import FIRST_SECONDS, SILENCE_SECONDS, Deadlines
-from adapters.llm.limit import CONCURRENCY, ConcurrencyLimit, Slots
+from adapters.llm.limit import CONCURRENCY, Slots
 from adapters.llm.links import Link
 from chat_core.ports.language_model import LanguageModel
 
@@ -163,16 +163,15 @@ class _Builder:
 
     def _link(self, name: ModelName, requests_max: int) -> Link:
         shared = self._shared_by(str(name))
-        attempts = Attempts(
+        return Attempts(
             Deadlines(self._providers.create(name, self._environ), first=self._first, silence=self._silence),
             provider=name.provider,
             model_name=name.model or name.provider,
             requests_max=requests_max,
             budget=shared.budget,
+            circuit=shared.circuit,
+            slots=shared.slots,
         )
-        # From the inside out, each for a reason: deadlines are of one request; attempts announce each request, and the
-        # two around them decide by the announcement whether, and when, it is made.
-        return CircuitBreaker(ConcurrencyLimit(attempts, shared.slots), shared.circuit)
 
     def _shared_by(self, name: str) -> _Shared:
         if name not in self._shared:
