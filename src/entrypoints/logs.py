@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 import msgspec
@@ -22,13 +23,19 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
 _lines: BinaryIO | None = None
 
 
-def _line(moment: float, level: str, logger: str, message: str) -> dict[str, Any]:
+@lru_cache(maxsize=2)
+def _second(moment: int) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat()[:19]
+
+
+def _line(moment: float, level: str, logger: str, message: str, fields: dict[str, Any]) -> dict[str, Any]:
     return {
-        "time": datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
+        "time": f"{_second(int(moment))}.{int(moment % 1 * 1000):03d}Z",
         "level": level,
         "logger": logger,
         "message": message,
         "request_id": request_id.get(),
+        **fields,
     }
 
 
@@ -45,14 +52,14 @@ def say(log: logging.Logger, message: str, fields: dict[str, Any]) -> None:
         return
     # As in ``logging``, what cannot be written is lost, and nothing else.
     with suppress(OSError, ValueError):
-        _lines.write(_encode(_line(time.time(), "INFO", log.name, message) | fields) + b"\n")
+        _lines.write(_encode(_line(time.time(), "INFO", log.name, message, fields)) + b"\n")
         _lines.flush()
 
 
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = _line(record.created, record.levelname, record.name, record.getMessage())
-        line |= {name: value for name, value in vars(record).items() if name not in _OWN and value is not None}
+        fields = {name: value for name, value in vars(record).items() if name not in _OWN and value is not None}
+        line = _line(record.created, record.levelname, record.name, record.getMessage(), fields)
         if record.exc_info:
             line["exc_info"] = self.formatException(record.exc_info)
         if record.stack_info:

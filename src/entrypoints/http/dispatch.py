@@ -162,9 +162,11 @@ def _body(answer: Any) -> bytes | None:
 
 
 async def _write(send: Any, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
-    length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, _JSON, length]})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    headers = [*headers, _JSON, (b"content-length", b"%d" % len(body))]
+    whole = getattr(send, "whole", None)
+    if whole is None or not whole(status, headers, body):
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def _way(handler: HTTPRouteHandler, model: Any) -> _Way | None:

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from typing import cast
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import httptools
@@ -12,7 +12,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from chat_core.domain.ids import uuid7
 from entrypoints.http.problems import FRAMEWORK, MEDIA_TYPE, problem_type
-from entrypoints.http.request_log import HEADERS
+from entrypoints.http.request_log import HEADERS, WHOLE
 from entrypoints.http.schemas import Problem
 
 #: How often all connections are looked at, in seconds.
@@ -122,9 +122,12 @@ class GuardedProtocol(HttpToolsProtocol):
             self._refuse(431, "headers-too-large", "The headers are too large")
             return
         self._since = time.monotonic()
+        before = self.cycle
         super().on_headers_complete()
-        if has_body:
-            self.cycle.transport = cast("asyncio.Transport", _Closing(self))
+        if self.cycle is not before:
+            cast("dict[str, Any]", self.cycle.scope)[WHOLE] = self._whole
+            if has_body:
+                self.cycle.transport = cast("asyncio.Transport", _Closing(self))
 
     def on_body(self, body: bytes) -> None:
         if not self._refused:
@@ -135,6 +138,22 @@ class GuardedProtocol(HttpToolsProtocol):
         self._since = 0.0
         if not self._refused:
             super().on_message_complete()
+
+    def _whole(self, scope: Any, status: int, lines: bytes, body: bytes) -> bool:
+        """An answer in one piece: one call to the system, and one packet, where ASGI's two messages make two."""
+        cycle = self.cycle
+        # Of requests that came at once the last one has its cycle here; and to end a connection is for the server.
+        if cycle.scope is not scope or cycle.response_started or not cycle.keep_alive:
+            return False
+        if cycle.disconnected or self.flow.write_paused:
+            return False
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        first = b"".join([b"%b: %b\r\n" % header for header in cycle.default_headers])
+        self.transport.write(b"%b%b%b\r\n%b" % (STATUS_LINE[status], first, lines, body))
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
 
     def look(self, now: float) -> None:
         """Close it where it is too slow."""

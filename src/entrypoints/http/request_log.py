@@ -3,13 +3,13 @@
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import getrandbits
 from typing import Any, cast
 from urllib.parse import quote
 
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from chat_core.domain.user import Actor
 from entrypoints.logs import request_id as request_id_var
@@ -38,6 +38,12 @@ HEADERS = {
 
 
 _HEADERS = tuple(HEADERS.items())
+_LINES = b"".join(b"%b: %b\r\n" % header for header in _HEADERS)
+
+#: In a scope: the server's offer to send an answer in one piece. It takes the scope, the status, the lines of the head,
+#: each with its end, and the content; where it says ``False`` the answer is to be sent as ASGI has it.
+WHOLE = "chat_api.whole"
+Whole = Callable[[Any, int, bytes, bytes], bool]
 
 #: The key in a socket's scope of what its line in the log says: ``status`` of the handshake, ``close`` code, ``user``.
 OUTCOME = "chat.outcome"
@@ -77,6 +83,43 @@ def request_id() -> str:
 Observe = Callable[[str, str | None, int, float | None], None]
 
 
+class Answer:
+    """What an application sends its answer by: ASGI's ``send``, and ``whole``. It adds the headers of every answer.
+
+    ``status`` and ``headed``, the moment of its head, say what has become of it.
+    """
+
+    __slots__ = ("_id", "_is_head", "_scope", "_send", "_whole", "headed", "status")
+
+    def __init__(self, scope: HTTPScope, send: Send, whole: Whole | None, id_: str, began: float) -> None:
+        self._scope, self._send, self._whole, self._id = scope, send, whole, id_.encode()
+        self._is_head = scope["method"] == "HEAD"
+        self.status, self.headed = 0, began
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status, self.headed = message["status"], time.perf_counter()
+            headers = message["headers"]
+            own = {name for name, _ in headers if name in HEADERS}
+            added = _HEADERS if not own else [header for header in _HEADERS if header[0] not in own]
+            message = {**message, "headers": [*headers, *added, (b"x-request-id", self._id)]}
+        elif self._is_head and message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await self._send(message)
+
+    def whole(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Send all of it at once; ``False``, and nothing is sent, where that cannot be. ``headers`` have its length."""
+        if self._whole is None or self._is_head:
+            return False
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        if lines.count(b"\r") + lines.count(b"\n") != 2 * len(headers) or any(name in HEADERS for name, _ in headers):
+            return False
+        if not self._whole(self._scope, status, b"%b%bx-request-id: %b\r\n" % (lines, _LINES, self._id), body):
+            return False
+        self.status, self.headed = status, time.perf_counter()
+        return True
+
+
 class RequestLog:
     """Wraps the whole application, so that even what it refuses to route has an id and a line.
 
@@ -100,36 +143,23 @@ class RequestLog:
         id_ = _id_of(scope)
         token = request_id_var.set(id_)
         began = time.perf_counter()
-        status, headed = 0, began
-        method, head = scope["method"], scope["method"] == "HEAD"
-        if head:
+        answer = Answer(scope, send, cast("dict[str, Any]", scope).pop(WHOLE, None), id_, began)
+        method = scope["method"]
+        if method == "HEAD":
             # RFC 9110, section 9.3.2: as GET, without the content. The server goes on seeing a HEAD.
             scope = cast("Scope", {**scope, "method": "GET", HEAD: True})
-
-        async def answer(message: Message) -> None:
-            nonlocal status, headed
-            if message["type"] == "http.response.start":
-                status, headed = message["status"], time.perf_counter()
-                headers = message["headers"]
-                own = {name for name, _ in headers if name in HEADERS}
-                added = _HEADERS if not own else [header for header in _HEADERS if header[0] not in own]
-                message = {**message, "headers": [*headers, *added, (b"x-request-id", id_.encode())]}
-            elif head and message["type"] == "http.response.body":
-                message = {**message, "body": b""}
-            await send(message)
-
         try:
             await self.app(scope, receive, answer)
         finally:
             fields = {
-                "status": status,
+                "status": answer.status,
                 "ms": round((time.perf_counter() - began) * 1000, 2),
                 "peer": self._peer_of(scope),
                 **_who(scope),
             }
             say(log, f"{method} {_safe(scope['path'])}", fields)
             if self._observe is not None:
-                self._observe(method, scope.get("path_template"), status, headed - began)
+                self._observe(method, scope.get("path_template"), answer.status, answer.headed - began)
             request_id_var.reset(token)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
