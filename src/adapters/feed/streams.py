@@ -52,7 +52,9 @@ class LocalReplyFeed(ReplyFeed, Protocol):
 
     comes: Callable[[], bool]
 
-    def take(self, reply_id: ReplyId, epoch: int, parts: Sequence[Part]) -> None: ...
+    def take(
+        self, reply_id: ReplyId, epoch: int, parts: Sequence[Part], request: tuple[str, str] | None = None
+    ) -> None: ...
 
     def followed_from_elsewhere(self) -> Iterator[ReplyId]: ...
 
@@ -71,8 +73,9 @@ def _entry(part: Part) -> Command:
 class _Written:
     """What one maker here has brought to its stream: all up to the offset ``sent``."""
 
-    def __init__(self, epoch: int) -> None:
+    def __init__(self, epoch: int, request: tuple[str, str] | None) -> None:
         self.epoch = epoch
+        self.request = request
         self.sent = 0
         self.parts: list[Part] = []
         #: Another maker has the reply, and Redis takes nothing of this one any more.
@@ -114,9 +117,9 @@ class RedisReplyFeed(ReplyFeed):
     def watch(self, reply_id: ReplyId) -> AbstractAsyncContextManager[Watch]:
         return self._local.watch(reply_id)
 
-    async def begin(self, reply_id: ReplyId, epoch: int) -> bool:
-        await self._local.begin(reply_id, epoch)
-        written = self._written[reply_id] = _Written(epoch)
+    async def begin(self, reply_id: ReplyId, epoch: int, request: tuple[str, str] | None = None) -> bool:
+        await self._local.begin(reply_id, epoch, request)
+        written = self._written[reply_id] = _Written(epoch, request)
         if self._wanted.pop(reply_id, None) is not None:
             written.wanted = True
         if written.wanted:
@@ -199,7 +202,7 @@ class RedisReplyFeed(ReplyFeed):
                 return await self._taken(key, written, answers, len(new))
         everything = (
             ("MULTI",),
-            ("XADD", key, f"{written.epoch}-0", _BEGIN, b""),
+            ("XADD", key, f"{written.epoch}-0", _BEGIN, ":".join(written.request or ())),
             *(("XADD", key, *_entry(part)) for part in written.parts),
             ("EXPIRE", key, LIFE),
             ("EXEC",),
@@ -230,6 +233,12 @@ class RedisReplyFeed(ReplyFeed):
 def _place(id_: bytes) -> tuple[int, int]:
     epoch, _, offset = id_.partition(b"-")
     return int(epoch), int(offset)
+
+
+def _request(named: bytes) -> tuple[str, str] | None:
+    """Of the ``provider:model`` that a beginning names; a maker of an earlier version names none."""
+    provider, _, model = named.decode(errors="replace").partition(":")
+    return (provider, model) if provider and model else None
 
 
 class StreamReader:
@@ -312,11 +321,15 @@ class StreamReader:
 
     def _take(self, reply_id: ReplyId, entries: Sequence[tuple[bytes, Sequence[bytes]]]) -> None:
         by_epoch: dict[int, list[Part]] = {}
-        for id_, fields in entries:
+        requests: dict[int, tuple[str, str] | None] = {}
+        for id_, pairs in entries:
             epoch, offset = _place(id_)
             parts = by_epoch.setdefault(epoch, [])
+            fields = dict(zip(pairs[::2], pairs[1::2], strict=False))
             if offset:
-                text = dict(zip(fields[::2], fields[1::2], strict=False)).get(_TEXT)
+                text = fields.get(_TEXT)
                 parts.append(Part(epoch, offset, text.decode(errors="replace") if text is not None else None))
+            else:
+                requests[epoch] = _request(fields.get(_BEGIN, b""))
         for epoch, parts in sorted(by_epoch.items()):
-            self._local.take(reply_id, epoch, parts)
+            self._local.take(reply_id, epoch, parts, requests.get(epoch))

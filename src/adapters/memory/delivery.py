@@ -74,6 +74,7 @@ class _Topic:
         self.followers: set[_MemoryPartsWatch] = set()
         self.made_here = False
         self.epoch = 0
+        self.request: tuple[str, str] | None = None
         # Of this epoch, from its first on and without a hole.
         self.parts: list[Part] = []
 
@@ -81,9 +82,9 @@ class _Topic:
     def idle(self) -> bool:
         return not (self.watches or self.followers or self.made_here)
 
-    def begin(self, epoch: int) -> None:
+    def begin(self, epoch: int, request: tuple[str, str] | None) -> None:
         if epoch > self.epoch:
-            self.epoch = epoch
+            self.epoch, self.request = epoch, request
             self.parts = []
             self._wake()
 
@@ -112,6 +113,10 @@ class _MemoryPartsWatch(PartsWatch):
     @property
     def epoch(self) -> int:
         return self._topic.epoch
+
+    @property
+    def request(self) -> tuple[str, str] | None:
+        return self._topic.request
 
     def parts(self, after: Place) -> Sequence[Part]:
         return self._topic.parts[after.offset :] if after.epoch == self._topic.epoch else ()
@@ -154,10 +159,10 @@ class MemoryReplyFeed(ReplyFeed):
             watch.leave()
             self._tidy(reply_id, topic)
 
-    async def begin(self, reply_id: ReplyId, epoch: int) -> bool:
+    async def begin(self, reply_id: ReplyId, epoch: int, request: tuple[str, str] | None = None) -> bool:
         topic = self._topic(reply_id)
         topic.made_here = True
-        topic.begin(epoch)
+        topic.begin(epoch, request)
         return False
 
     async def append(self, reply_id: ReplyId, parts: Sequence[Part]) -> bool:
@@ -183,11 +188,13 @@ class MemoryReplyFeed(ReplyFeed):
             topic.followers.discard(follower)
             self._tidy(reply_id, topic)
 
-    def take(self, reply_id: ReplyId, epoch: int, parts: Sequence[Part]) -> None:
+    def take(
+        self, reply_id: ReplyId, epoch: int, parts: Sequence[Part], request: tuple[str, str] | None = None
+    ) -> None:
         """What another process has shown: an epoch that began, and the parts of it that came now."""
         topic = self._topics.get(reply_id)
         if topic is not None:
-            topic.begin(epoch)
+            topic.begin(epoch, request)
             topic.append(parts)
 
     def followed_from_elsewhere(self) -> Iterator[ReplyId]:

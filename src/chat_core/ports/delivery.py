@@ -93,6 +93,11 @@ class PartsWatch(Protocol):
     def epoch(self) -> int:
         """The latest epoch of which anything was heard here; 0 before the first."""
 
+    @property
+    @abstractmethod
+    def request(self) -> tuple[str, str] | None:
+        """What was said with it of the maker's first request."""
+
     @abstractmethod
     def parts(self, after: Place) -> Sequence[Part]:
         """Parts of the epoch of ``after`` that come right behind it, in order and without a hole; as many as are known
@@ -122,10 +127,12 @@ class ReplyFeed(Protocol):
         """Listen for changes of the row, from when it is entered until it is left."""
 
     @abstractmethod
-    async def begin(self, reply_id: ReplyId, epoch: int) -> bool:
+    async def begin(self, reply_id: ReplyId, epoch: int, request: tuple[str, str] | None = None) -> bool:
         """Open this epoch, before its maker makes its first request: parts of earlier ones are taken no more.
 
-        Says whether those on other processes will see what is appended. Never raises.
+        ``request`` is the provider and the model of that request, where it is stored with the claim: then those who
+        follow know what has become of the row, and need not look at it before they show the first part. Says whether
+        those on other processes will see what is appended. Never raises.
         """
 
     @abstractmethod

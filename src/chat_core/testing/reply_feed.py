@@ -181,6 +181,19 @@ class ReplyFeedContract(Contract):
             assert early.parts(Place(1, 3)) == []
             await feed.end(reply_id)
 
+    async def test_an_epoch_begins_with_the_maker_s_first_request(self, feed: ReplyFeed) -> None:
+        """Whoever follows is told what it is, where that was said, and no more of it once a later epoch has begun."""
+        reply_id = a_reply()
+        async with asyncio.timeout(PATIENCE), feed.follow(reply_id) as watch:
+            assert watch.request is None
+            await feed.begin(reply_id, 1, ("provider", "a:model of-any/name"))
+            await _until(watch, lambda: watch.epoch == 1)
+            assert watch.request == ("provider", "a:model of-any/name")
+            await feed.begin(reply_id, 2)
+            await _until(watch, lambda: watch.epoch == 2)
+            assert watch.request is None
+            await feed.end(reply_id)
+
     async def test_a_part_may_say_to_forget(self, feed: ReplyFeed) -> None:
         """``text`` is ``None`` then, and it has an offset like any other. Texts of every kind come as they went."""
         reply_id = a_reply()
@@ -240,9 +253,10 @@ class ReplyFeedContract(Contract):
         """Also by who comes when they were appended already; and whoever appends is told that they are."""
         reply_id, other = a_reply(), shown(elsewhere, "elsewhere")
         async with asyncio.timeout(PATIENCE), feed.follow(reply_id) as watch:
-            assert await other.begin(reply_id, 1)
+            assert await other.begin(reply_id, 1, ("provider", "model"))
             assert await other.append(reply_id, [a_part(1, 1)])
             await _until(watch, lambda: watch.parts(Place(1, 0)) == [a_part(1, 1)])
+            assert watch.request == ("provider", "model")
             async with feed.follow(a_reply()), feed.follow(reply_id) as late:
                 assert await other.append(reply_id, [a_part(1, 2), a_part(1, 3)])
                 await _until(late, lambda: len(late.parts(Place(1, 0))) == 3)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chat_core.domain.ids import ReplyId
 from chat_core.domain.message import Message, MessageStatus
@@ -75,6 +75,14 @@ class _Look:
     reply: Reply
     message: Message | None = None
     parts: Sequence[Part] = ()
+
+
+def _begun(reply: Reply, watch: PartsWatch) -> Reply | None:
+    """What its first maker's claim has made of a reply that was queued, where that one said so."""
+    if reply.epoch or watch.epoch != 1 or watch.request is None:
+        return None
+    provider, model = watch.request
+    return replace(reply.claimed(), attempts=1, provider=provider, model=model)
 
 
 class _Viewer:
@@ -161,9 +169,10 @@ class FollowReply:
     """The events of a reply, from its start or from behind the place ``after``, to its end, in order and each once.
 
     What the feed brings is shown at once. The storage decides about everything else: it is looked at when the row is
-    announced, when an epoch begins, every ``look_every`` seconds, and every ``poll_every`` where the feed does not
-    bring parts; while it is away the stream waits. Ends early, without ``Ended``, soon after ``leave`` says so. Raises
-    ``NotFound`` where there is no such reply; who may see it is for the caller to decide.
+    announced, when an epoch begins whose maker does not say how, every ``look_every`` seconds, and every
+    ``poll_every`` where the feed does not bring parts; while it is away the stream waits. Ends early, without
+    ``Ended``, soon after ``leave`` says so. Raises ``NotFound`` where there is no such reply; who may see it is for the
+    caller to decide.
     """
 
     uow: UnitOfWork
@@ -198,7 +207,9 @@ class FollowReply:
                 every = self.look_every if watch.live else self.poll_every
                 announced = await watch.wait(min(0.5, looked + every - now))
                 now = self.monotonic()
-                if announced or watch.epoch > look.reply.epoch or now - looked >= every:
+                if not announced and (begun := _begun(look.reply, watch)) is not None:
+                    look = _Look(reply=begun)
+                elif announced or watch.epoch > look.reply.epoch or now - looked >= every:
                     look = await self._look(reply_id, viewer, watch, look)
                     looked = now = self.monotonic()
 

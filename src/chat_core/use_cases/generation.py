@@ -88,12 +88,13 @@ class GenerateReply:
         draft = Draft(epoch=job.reply.epoch, number=job.made, wasted=job.wasted, prompt_tokens=round(tokens))
         if job.begun is not None:
             draft.number, draft.attempt = job.begun.number, job.begun
+        request = (job.begun.provider, job.begun.model) if job.begun is not None else None
         beginning = None
         if job.reply.epoch == 1 and self.feed.far:
-            beginning = asyncio.create_task(self.feed.begin(reply_id, 1))
+            beginning = asyncio.create_task(self.feed.begin(reply_id, 1, request))
         else:
             # Before the first request: from now on what an earlier maker still has to show is not taken.
-            await self.feed.begin(reply_id, job.reply.epoch)
+            await self.feed.begin(reply_id, job.reply.epoch, request)
         showing = Showing(self.show, reply_id, draft)
         try:
             async with self.feed.watch(reply_id) as watch:
