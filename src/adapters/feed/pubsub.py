@@ -4,14 +4,14 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
 from redis.exceptions import RedisError
 
-from adapters.feed.wire import Command, Wire
+from adapters.feed.wire import MOST, Command, Order, Wire
 from chat_core.domain.ids import ReplyId
 
 log = logging.getLogger(__name__)
@@ -34,25 +34,7 @@ FIRST = 0.5
 REST = 0.5
 
 
-class _Order:
-    """Commands that travel together, and where their answers are waited for, if anywhere."""
-
-    __slots__ = ("answer", "commands")
-
-    def __init__(self, commands: Sequence[Command], answer: "asyncio.Future[Sequence[Any]] | None" = None) -> None:
-        self.commands = commands
-        self.answer = answer
-
-    def succeed(self, answers: Sequence[Any]) -> None:
-        if self.answer is not None and not self.answer.done():
-            self.answer.set_result(answers)
-
-    def fail(self, error: Exception) -> None:
-        if self.answer is not None and not self.answer.done():
-            self.answer.set_exception(error)
-
-
-async def _nobody(_: ReplyId) -> None:
+def _nobody(_: ReplyId) -> None:
     pass
 
 
@@ -81,19 +63,20 @@ class RedisLine:
     """
 
     def __init__(self, url: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._wire = Wire(url, seconds=TIMEOUT)
-        self._ear = Wire(url, seconds=TIMEOUT)
+        self._wire = Wire(url, seconds=TIMEOUT, patience=TIMEOUT, closed=self._failed)
+        self._ear = Wire(url, seconds=TIMEOUT, pushed=self._hear, closed=self._deaf)
         self._heard_at = 0.0
-        self._doubt = asyncio.Event()
+        self._doubt, self._lost, self._found = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._monotonic = monotonic
         self._news: list[ReplyId] = []
-        self._outbox: asyncio.Queue[_Order] = asyncio.Queue(maxsize=10_000)
+        #: What is to be said once the connection stands.
+        self._early: list[Order] = []
+        self._opening: asyncio.Task[None] | None = None
         self._rests_until = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self._worker_heard = monotonic()
-        self._found = asyncio.Event()
         self.connected = False
-        self.heard: Callable[[ReplyId], Awaitable[None]] = _nobody
+        self.heard: Callable[[ReplyId], None] = _nobody
         self.of_rooms: Callable[[str], None] = _no_rooms
         self.wanted: Callable[[Sequence[ReplyId]], None] = _not_wanted
 
@@ -103,7 +86,7 @@ class RedisLine:
         Waits a moment for Redis, so that the first replies of a process already go to the workers.
         """
         channels = [_NEWS, _ALIVE, _WANTED, *(() if works else (_ROOMS,))]
-        self._tasks = [asyncio.create_task(self._listen(channels)), asyncio.create_task(self._speak())]
+        self._tasks = [asyncio.create_task(self._listen(channels))]
         if works:
             self._tasks.append(asyncio.create_task(self._pulse()))
         with suppress(TimeoutError):
@@ -111,16 +94,15 @@ class RedisLine:
                 await self._found.wait()
 
     async def close(self) -> None:
-        while running := [task for task in self._tasks if not task.done()]:
+        while running := [task for task in (*self._tasks, self._opening) if task is not None and not task.done()]:
             # More than once: redis-py can turn a cancellation into an error of its own.
             for task in running:
                 task.cancel()
             await asyncio.wait(running, timeout=0.2)
-        self._tasks = []
-        while not self._outbox.empty():
-            self._outbox.get_nowait().fail(ConnectionError("the line is closed"))
+        self._tasks, self.connected = [], False
+        self._fail_early(ConnectionError("the line is closed"))
         for wire in (self._wire, self._ear):
-            await wire.close()
+            await wire.end()
 
     @property
     def answers(self) -> bool:
@@ -158,11 +140,10 @@ class RedisLine:
             self.tell("PUBLISH", channel, text)
 
     def tell(self, *command: str | bytes | int) -> None:
-        """Have a command carried out, soon, whose answer nobody needs. What does not fit is dropped."""
-        with suppress(asyncio.QueueFull):
-            self._outbox.put_nowait(_Order((command,)))
+        """Have a command carried out, soon, whose answer nobody needs. While Redis is away it is dropped."""
+        self._send(Order((command,)))
 
-    async def ask(self, *commands: Command) -> Sequence[Any]:
+    async def ask(self, *commands: Command) -> list[Any]:
         """The answers to these commands, in order; where Redis refuses one, its error stands in its place.
 
         What is asked at the same time travels together. Raises ``RedisError`` or ``OSError`` where Redis is away, at
@@ -170,83 +151,81 @@ class RedisLine:
         """
         return await self.post(*commands)
 
-    def post(self, *commands: Command) -> "asyncio.Future[Sequence[Any]]":
+    def post(self, *commands: Command) -> "asyncio.Future[list[Any]]":
         """As ``ask``, for those who go on meanwhile."""
-        answer: asyncio.Future[Sequence[Any]] = asyncio.get_running_loop().create_future()
-        order = _Order(commands, answer)
-        if not self.answers:
-            order.fail(ConnectionError("Redis is away"))
-        else:
-            try:
-                self._outbox.put_nowait(order)
-            except asyncio.QueueFull:
-                order.fail(ConnectionError("Redis is too slow"))
+        answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._send(Order(commands, answer))
         return answer
 
-    async def _speak(self) -> None:
-        while True:
-            batch = [await self._outbox.get()]
-            # What is said in the same moment travels together.
-            await asyncio.sleep(0)
-            while not self._outbox.empty() and len(batch) < 500:
-                batch.append(self._outbox.get_nowait())
-            try:
-                answers: Sequence[Any] = await self._wire.ask(
-                    [command for order in batch for command in order.commands], TIMEOUT
-                )
-            except (RedisError, OSError) as error:
-                log.debug("Redis was not reached: %s", error)
-                # Those who ask meanwhile are not to wait for the same discovery, one batch after the other.
-                self._rests_until = self._monotonic() + REST
-                self._doubt.set()
-                for order in batch:
-                    order.fail(error)
-                continue
-            except asyncio.CancelledError:
-                for order in batch:
-                    order.fail(ConnectionError("the line is closed"))
-                raise
-            for order in batch:
-                order.succeed(answers[: len(order.commands)])
-                answers = answers[len(order.commands) :]
+    def _send(self, order: Order) -> None:
+        try:
+            if not self.answers:
+                raise ConnectionError("Redis is away")
+            if self._wire.is_open:
+                self._wire.send(order)
+                return
+            if len(self._early) >= MOST:
+                raise ConnectionError("Redis is too slow")
+        except ConnectionError as error:
+            order.fail(error)
+            return
+        self._early.append(order)
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._open())
+
+    async def _open(self) -> None:
+        try:
+            await self._wire.open()
+        except (RedisError, OSError) as error:
+            self._failed(error, len(self._early))
+            self._fail_early(error)
+            return
+        early, self._early = self._early, []
+        for order in early:
+            self._send(order)
+
+    def _fail_early(self, error: Exception) -> None:
+        early, self._early = self._early, []
+        for order in early:
+            order.fail(error)
+
+    def _failed(self, error: Exception, waited: int) -> None:
+        if not waited:
+            return  # Redis hangs up on those that say nothing for a while
+        log.debug("Redis was not reached: %s", error)
+        # Those who ask meanwhile are not to wait for the same discovery, one after the other.
+        self._rests_until = self._monotonic() + REST
+        self._doubt.set()
 
     async def _pulse(self) -> None:
         while True:
+            await self._found.wait()
             self.tell("PUBLISH", _ALIVE, "1")
             await asyncio.sleep(PULSE)
 
     async def _listen(self, channels: Sequence[str]) -> None:
         while True:
+            self._lost.clear()
             try:
                 await self._ear.open()
-                await self._ear.send([("SUBSCRIBE", *channels)])
-                await self._hear()
+                self._ear.say(("SUBSCRIBE", *channels))
+                await self._watch()
             except (RedisError, OSError) as error:
-                if self.connected:
-                    log.warning("Redis is away: %s", type(error).__name__)
-            self.connected = False
-            await self._ear.close()
+                log.debug("Redis is not heard: %s", error)
+            self._ear.close()
             await asyncio.sleep(random.uniform(0.2, 1.0))  # noqa: S311 - no secret
 
-    async def _hear(self) -> None:
-        watching = asyncio.create_task(self._watch())
-        try:
-            while True:
-                said = await self._ear.hear()
-                self._heard_at = self._monotonic()
-                if not self.connected:
-                    self.connected = True
-                    self._found.set()
-                    log.info("Redis is there")
-                if isinstance(said, list) and said[0] == b"message":
-                    await self._take(said[1], said[2])
-        finally:
-            watching.cancel()
+    def _deaf(self, error: Exception, _: int) -> None:
+        if self.connected:
+            log.warning("Redis is away: %s", type(error).__name__)
+        self.connected = False
+        self._lost.set()
+        self._doubt.set()
 
     async def _watch(self) -> None:
-        """Where it is silent, or a command was not answered: is the line still there? One that hangs does not answer a
-        ping within a pulse."""
-        while True:
+        """Until it is lost. Where it is silent, or a command was not answered: is it still there? One that hangs does
+        not answer a ping within a pulse."""
+        while not self._lost.is_set():
             since = self._heard_at
             with suppress(TimeoutError):
                 async with asyncio.timeout(PULSE):
@@ -255,13 +234,24 @@ class RedisLine:
                 continue
             self._doubt.clear()
             since = self._heard_at
-            with suppress(RedisError, OSError):
-                await self._ear.send([("PING",)])
-            await asyncio.sleep(PULSE)
+            self._ear.say(("PING",))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PULSE):
+                    await self._lost.wait()
             if self._heard_at == since:
-                await self._ear.close()
+                return
 
-    async def _take(self, channel: bytes, data: bytes) -> None:
+    def _hear(self, said: Any) -> None:
+        self._heard_at = self._monotonic()
+        if not self.connected:
+            self.connected = True
+            self._found.set()
+            log.info("Redis is there")
+        # A list of its own kind, or in the elder protocol a plain one.
+        if isinstance(said, list) and said[0] == b"message":
+            self._take(said[1], said[2])
+
+    def _take(self, channel: bytes, data: bytes) -> None:
         if channel == _ALIVE.encode():
             self._worker_heard = self._monotonic()
         elif channel == _ROOMS.encode():
@@ -270,4 +260,4 @@ class RedisLine:
             self.wanted(_ids_in(data))
         else:
             for reply_id in _ids_in(data):
-                await self.heard(reply_id)
+                self.heard(reply_id)

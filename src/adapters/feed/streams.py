@@ -52,6 +52,8 @@ class LocalReplyFeed(ReplyFeed, Protocol):
 
     comes: Callable[[], bool]
 
+    def hear(self, reply_id: ReplyId) -> None: ...
+
     def take(
         self, reply_id: ReplyId, epoch: int, parts: Sequence[Part], request: tuple[str, str] | None = None
     ) -> None: ...
@@ -106,7 +108,7 @@ class RedisReplyFeed(ReplyFeed):
         # Replies that somebody elsewhere follows and that are not made here yet, with when that was heard.
         self._wanted: OrderedDict[ReplyId, float] = OrderedDict()
         self._tasks: set[asyncio.Task[bool]] = set()
-        line.heard = local.announce
+        line.heard = local.hear
         line.wanted = self._follows_elsewhere
         local.comes = lambda: line.connected
 
@@ -265,7 +267,7 @@ class StreamReader:
             # More than once: redis-py can turn a cancellation into an error of its own.
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=0.2)
-        await self._wire.close()
+        await self._wire.end()
 
     def look(self) -> None:
         """Somebody follows one more reply."""
@@ -304,7 +306,7 @@ class StreamReader:
         asked, texts = dict(self._seen), False
         keys = [self._bell, *map(_key, asked)]
         command: Command = ("XREAD", "BLOCK", int(BLOCK * 1000), "STREAMS", *keys, self._rung, *asked.values())
-        (found,) = await self._wire.ask([command], BLOCK + 1.0)
+        (found,) = await self._wire.ask(command, seconds=BLOCK + 1.0)
         if isinstance(found, Exception):
             raise found
         # A map, or in the elder protocol a list of pairs.

@@ -139,6 +139,10 @@ class MemoryReplyFeed(ReplyFeed):
         self.comes: Callable[[], bool] = lambda: False
 
     async def announce(self, reply_id: ReplyId) -> None:
+        self.hear(reply_id)
+
+    def hear(self, reply_id: ReplyId) -> None:
+        """What was announced, here or elsewhere."""
         topic = self._topics.get(reply_id)
         if topic is not None:
             for watch in topic.watches:
@@ -169,6 +173,9 @@ class MemoryReplyFeed(ReplyFeed):
         topic = self._topics.get(reply_id)
         if topic is not None:
             topic.append(parts)
+            if topic.followers:
+                # Those who follow show it before its maker goes on to its next piece of work.
+                await asyncio.sleep(0)
         return False
 
     async def end(self, reply_id: ReplyId) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -32,7 +32,7 @@ class RemoteReplyQueue(ReplyQueue):
 
     def __init__(
         self,
-        post: Callable[[tuple[str, ...]], "asyncio.Future[Sequence[Any]]"],
+        post: Callable[[tuple[str, ...]], "asyncio.Future[list[Any]]"],
         otherwise: ReplyQueue,
         worked: Callable[[], bool],
         *,
@@ -76,7 +76,7 @@ class RemoteReplyQueue(ReplyQueue):
         self._enqueued[reply_id] = now
         return False
 
-    def _answered(self, reply_id: ReplyId, answers: "asyncio.Future[Sequence[Any]]") -> None:
+    def _answered(self, reply_id: ReplyId, answers: "asyncio.Future[list[Any]]") -> None:
         if answers.cancelled():
             return
         error = answers.exception() or answers.result()[0]

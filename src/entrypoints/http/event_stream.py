@@ -99,13 +99,13 @@ class _Streaming(ASGIResponse):
     async def _pump(self, send: Send) -> None:
         # The client's own pause before it comes back, in milliseconds: not all of them in step. It goes with the first
         # event: in a block of its own some clients would take it for an event without data.
-        body = b"retry: %d\n" % random.randint(500, 1500)  # noqa: S311 - no secret
+        before = b"retry: %d\n" % random.randint(500, 1500)  # noqa: S311 - no secret
         try:
-            await send({"type": "http.response.body", "body": body, "more_body": True})
             with closing(Alarm()) as within:
                 async for chunk in self.chunks:
                     async with within(SLOW):
-                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                        await send({"type": "http.response.body", "body": before + chunk, "more_body": True})
+                    before = b""
         except TimeoutError:
             # The body stays unfinished: the server closes the connection, and the client knows that there is more.
             log.info("a reader was too slow and is cut off")
