@@ -13,9 +13,14 @@ from sqlalchemy import exc
 
 from adapters.sql import group
 from adapters.sql.engine import DEFAULT_LIMITS, Database
-from adapters.sql.links import InThread, SqliteLink
+from adapters.sql.links import SqliteLink
 
-Work = Callable[[InThread], Any]
+Work = Callable[[Any], Any]
+
+
+def _each(raw: Any, works: Sequence[Work]) -> list[Any]:
+    """A kind of what can be done: whatever it is, one after the other."""
+    return [work(raw) for work in works]
 
 
 @pytest.fixture
@@ -27,8 +32,8 @@ async def database(tmp_path: object) -> AsyncIterator[Database]:
 
 
 def _says(*statements: str) -> Work:
-    def work(thread: InThread) -> list[int]:
-        return [thread.run(sa.text(statement), {}) for statement in statements]
+    def work(raw: Any) -> list[int]:
+        return [raw.execute(statement).rowcount for statement in statements]
 
     return work
 
@@ -42,7 +47,7 @@ async def _does(database: Database, work: Work) -> Any:
     link = await database.begin()
     assert isinstance(link, SqliteLink)
     try:
-        return await link.together(work, commits=True)
+        return await link.together(_each, work, commits=True)
     finally:
         link.give_back()
 
@@ -61,7 +66,7 @@ async def _busy(database: Database) -> AsyncIterator[None]:
     begun, over = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
-    def work(_: InThread) -> bool:
+    def work(_: Any) -> bool:
         loop.call_soon_threadsafe(begun.set)
         return over.wait(10)
 
@@ -99,8 +104,8 @@ async def test_one_that_fails_is_told_so_and_the_others_go_on(database: Database
 
 
 async def test_of_one_that_gives_nothing_nothing_is_left(database: Database):
-    def nothing(thread: InThread) -> None:
-        _adds(7)(thread)
+    def nothing(raw: Any) -> None:
+        _adds(7)(raw)
 
     done = await asyncio.gather(_does(database, nothing), _does(database, _adds(8)))
     assert list(done) == [None, [1]]

@@ -3,14 +3,14 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from sqlalchemy.pool import PoolProxiedConnection
 
 from adapters.sql.held import HeldConnections
 
-T = TypeVar("T")
-Work = Callable[[Any], Any]
+#: How some of one kind are done, in a connection's thread: what came of each, or nothing. Raises where one fails.
+Kind = Callable[[Any, Sequence[Any]], Sequence[Any]]
 #: A connection, and what is to be said on it before anything else.
 Opening = Callable[[], Awaitable[tuple[PoolProxiedConnection, tuple[str, ...]]]]
 
@@ -19,8 +19,9 @@ MOST = 64
 
 
 class GroupWriter:
-    """Does what comes while the writer is busy in its next turn, as one transaction; with a savepoint for each, where
-    one of them comes to nothing. What is to be done may then be done twice, the first time in vain.
+    """Does what comes while the writer is busy in its next turn, as one transaction, what is of one kind together; one
+    by one, with a savepoint for each, where one of them comes to nothing or fails. What is to be done may then be done
+    twice, the first time in vain.
 
     There is one writer, and each of its commits waits for the disk: one by one, those who write wait for all commits
     before theirs. Each is told only when all of it is on the disk; where the commit fails, all are told so.
@@ -28,21 +29,23 @@ class GroupWriter:
 
     def __init__(self, opening: Opening, held: HeldConnections) -> None:
         self._open, self._held = opening, held
-        self._waiting: deque[tuple[Work, asyncio.Future[Any]]] = deque()
+        self._waiting: deque[tuple[Kind, Any, asyncio.Future[Any]]] = deque()
         self._task: asyncio.Task[None] | None = None
 
-    async def do(self, work: Callable[[Any], T | None]) -> T | None:
-        """What ``work`` gives in the connection's thread, once that is committed; nothing of it is where it gives
-        nothing. Raises what it raises."""
+    async def do(self, kind: Kind, given: Any) -> Any:
+        """What comes of ``given``, once that is committed; nothing of it is where it comes to nothing. Raises what
+        ``kind`` raises."""
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append((work, done))
+        self._waiting.append((kind, given, done))
         if self._task is None:
             self._task = asyncio.create_task(self._go_on())
-        return cast("T | None", await done)
+        return await done
 
     async def _go_on(self) -> None:
         try:
             while self._waiting:
+                # What comes in the same turn of the event loop comes along.
+                await asyncio.sleep(0)
                 await self._turn()
         finally:
             self._task = None
@@ -51,22 +54,23 @@ class GroupWriter:
         try:
             proxied, first = await self._open()
         except BaseException as error:
-            tell((done for _, done in self._next()), error)
+            tell((done for _, _, done in self._next()), error)
             if not isinstance(error, Exception):
                 raise
             return
         batch = self._next()
         connection: Any = proxied.dbapi_connection
         try:
-            outcomes = await connection.in_thread(lambda raw: _together(raw, first, [work for work, _ in batch]))
+            works = [(kind, given) for kind, given, _ in batch]
+            outcomes = await connection.in_thread(lambda raw: _together(raw, first, works))
         except BaseException as error:
-            tell((done for _, done in batch), error)
+            tell((done for _, _, done in batch), error)
             await self._held.throw_away(proxied)
             if not isinstance(error, Exception):
                 raise
             return
         self._held.give_back(proxied)
-        for (_, done), outcome in zip(batch, outcomes, strict=True):
+        for (_, _, done), outcome in zip(batch, outcomes, strict=True):
             if done.done():
                 continue
             if isinstance(outcome, Exception):
@@ -74,17 +78,17 @@ class GroupWriter:
             else:
                 done.set_result(outcome)
 
-    def _next(self) -> list[tuple[Work, "asyncio.Future[Any]"]]:
-        batch: list[tuple[Work, asyncio.Future[Any]]] = []
+    def _next(self) -> list[tuple[Kind, Any, "asyncio.Future[Any]"]]:
+        batch: list[tuple[Kind, Any, asyncio.Future[Any]]] = []
         while self._waiting and len(batch) < MOST:
-            work, done = self._waiting.popleft()
+            one = self._waiting.popleft()
             # Who has left has nothing done any more.
-            if not done.done():
-                batch.append((work, done))
+            if not one[2].done():
+                batch.append(one)
         return batch
 
 
-def _together(raw: Any, first: Sequence[str], works: Sequence[Work]) -> list[Any]:
+def _together(raw: Any, first: Sequence[str], works: Sequence[tuple[Kind, Any]]) -> list[Any]:
     """What came of each: what it gave, or the exception that it raised."""
     try:
         _begin(raw, first)
@@ -106,27 +110,32 @@ def _begin(raw: Any, first: Sequence[str]) -> None:
         raw.execute(statement)
 
 
-def _straight(raw: Any, works: Sequence[Work]) -> list[Any] | None:
+def _straight(raw: Any, works: Sequence[tuple[Kind, Any]]) -> list[Any] | None:
     """What each gave; nothing where something has to be undone, which is seldom: a savepoint for each takes as long as
     most of what they do."""
-    outcomes: list[Any] = []
-    for work in works:
+    outcomes: list[Any] = [None] * len(works)
+    places: dict[Kind, list[int]] = {}
+    for place, (kind, _) in enumerate(works):
+        places.setdefault(kind, []).append(place)
+    for kind, its in places.items():
         before = raw.total_changes
         try:
-            outcomes.append(work(raw))
+            found = kind(raw, [works[place][1] for place in its])
         except Exception:  # noqa: BLE001 - it is raised again when it is done again
             return None
-        if outcomes[-1] is None and raw.total_changes != before:
+        if None in found and raw.total_changes != before:
             return None
+        for place, outcome in zip(its, found, strict=True):
+            outcomes[place] = outcome
     return outcomes
 
 
-def _one_by_one(raw: Any, works: Sequence[Work]) -> list[Any]:
+def _one_by_one(raw: Any, works: Sequence[tuple[Kind, Any]]) -> list[Any]:
     outcomes: list[Any] = []
-    for work in works:
+    for kind, given in works:
         raw.execute("SAVEPOINT one")
         try:
-            outcome = work(raw)
+            [outcome] = kind(raw, [given])
         except Exception as error:
             if not raw.in_transaction:
                 raise  # such that SQLite has undone everything

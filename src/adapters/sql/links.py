@@ -10,9 +10,8 @@ from sqlalchemy.pool import PoolProxiedConnection
 from adapters.sql.batches import Batches, Found, Own
 from adapters.sql.compiled import Compiled, Compiler, Ready, Row
 from adapters.sql.failures import in_words_of_sqlalchemy, in_words_of_the_core
-from adapters.sql.group import GroupWriter, Opening
+from adapters.sql.group import GroupWriter, Kind, Opening
 from adapters.sql.held import HeldConnections
-from adapters.sql.procedures import Procedure
 
 T = TypeVar("T")
 
@@ -160,28 +159,6 @@ class PostgresLink(Link):
         await super().throw_away()
 
 
-class InThread:
-    """Runs statements in the thread of an SQLite connection, one after the other."""
-
-    def __init__(self, raw: Any, compiler: Compiler) -> None:
-        self._raw = raw
-        self._compiler = compiler
-
-    def rows(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> list[Row]:
-        compiled = self._compiler(statement, parameters)
-        ready = compiled.ready(parameters)
-        return compiled.rows(self._raw.execute(ready.sql, ready.parameters).fetchall())
-
-    def call(self, procedure: Procedure, parameters: Mapping[str, Any]) -> None:
-        self._raw.execute(procedure.call, procedure.parameters(parameters))
-
-    def run(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> int:
-        """How many rows it changes."""
-        ready = self._compiler(statement, parameters).ready(parameters)
-        changed: int = self._raw.execute(ready.sql, ready.parameters).rowcount
-        return changed
-
-
 class SqliteLink(Link):
     """aiosqlite's connection; each statement is one trip to its thread, and BEGIN rides along with the first.
 
@@ -213,13 +190,13 @@ class SqliteLink(Link):
         ready = [self._compiler(statement, one).ready(one) for one in parameters]
         await self._trip(lambda raw: raw.executemany(ready[0].sql, [one.parameters for one in ready]), ready[0].sql)
 
-    async def together(self, work: Callable[[InThread], T | None], *, commits: bool) -> T | None:
-        """Several statements in one trip, and the commit with them where ``work`` gives something and ``commits``."""
+    async def together(self, kind: Kind, given: Any, *, commits: bool) -> Any:
+        """What comes of it, in one trip, and the commit with it where something does and it ``commits``."""
         if commits and self._group is not None and self._proxied is None:
-            return await self._said(self._group.do(lambda raw: work(InThread(raw, self._compiler))), None)
+            return await self._said(self._group.do(kind, given), None)
 
-        def all_of_it(raw: Any) -> T | None:
-            done = work(InThread(raw, self._compiler))
+        def all_of_it(raw: Any) -> Any:
+            [done] = kind(raw, [given])
             if done is not None and commits:
                 raw.commit()
             return done

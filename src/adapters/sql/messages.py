@@ -1,11 +1,10 @@
 """Messages: one row is the message as it is now, and its creation in the room's log."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy import exc
 
@@ -198,12 +197,12 @@ def gathered_in_json(said: sa.FromClause) -> sa.ColumnElement[str]:
     return sa.func.json_group_array(sa.func.json_array(*(said.c[column.name] for column in SAID_COLUMNS)))
 
 
-_read_json = msgspec.json.Decoder(list[tuple[int, str, UserId | None, str | None, str]]).decode
+SaidInJson = tuple[int, str, UserId | None, str | None, str]
 
 
-def said_in_json(text: str) -> list[Said]:
+def said_in_json(rows: Iterable[SaidInJson]) -> list[Said]:
     """What ``gathered_in_json`` gave, in the order of the room."""
-    return sorted(_said(*values) for values in _read_json(text))
+    return sorted(_said(*values) for values in rows)
 
 
 def message_values(message: Message, fingerprint: bytes) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Statements on one connection. Here, and nowhere else, do failures of the database turn into errors of the core."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
@@ -11,7 +11,8 @@ from sqlalchemy import exc
 from adapters.sql.batches import Own
 from adapters.sql.compiled import Row
 from adapters.sql.failures import outcome_unknown, translated
-from adapters.sql.links import InThread, Link, SqliteLink
+from adapters.sql.group import Kind
+from adapters.sql.links import Link, SqliteLink
 from chat_core.errors import OutcomeUnknown
 
 T = TypeVar("T")
@@ -65,10 +66,10 @@ class SqlStatements:
         """Run it with each of these sets of parameters."""
         await self._meaning(self._link.run_many(statement, parameters))
 
-    async def together(self, work: Callable[[InThread], T | None], *, commits: bool = False) -> T | None:
-        """Several statements in one trip (SQLite), and the commit, where it ``commits`` and something comes of them."""
+    async def together(self, kind: Kind, given: Any, *, commits: bool = False) -> Any:
+        """What comes of it, in one trip (SQLite), and the commit, where it ``commits`` and something does."""
         link = cast("SqliteLink", self._link)
-        return await self._meaning(link.together(work, commits=commits), commits=commits)
+        return await self._meaning(link.together(kind, given, commits=commits), commits=commits)
 
     async def _meaning(self, running: Awaitable[T], *, commits: bool = False) -> T:
         try:

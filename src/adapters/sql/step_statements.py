@@ -1,17 +1,26 @@
 """What is done most, as one statement of PostgreSQL's and as one procedure of SQLite's, of the same rows."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
-from adapters.sql.messages import MESSAGES_NAMED, SAID_COLUMNS, gathered, gathered_in_json
+from adapters.sql.messages import (
+    MESSAGES_NAMED,
+    SAID_COLUMNS,
+    SaidInJson,
+    gathered,
+    gathered_in_json,
+    said_in_json,
+)
 from adapters.sql.procedures import Procedure
 from adapters.sql.replies import CAN_END, FINISH, LEASED
 from adapters.sql.rooms import TAKE_PLACE, ai_values
 from adapters.sql.summaries import latest_below
 from adapters.sql.tables import attempts, memberships, messages, replies, rooms, users
+from chat_core.domain.ids import SummaryId
 from chat_core.domain.room import RoomAI
 
 _ROOM = sa.bindparam("of_room", type_=sa.Uuid)
@@ -164,12 +173,53 @@ _DID = sa.func.changes() > 0
 _HERE = rooms.c.id == _ROOM
 _IS_SAID = sa.exists(sa.select(messages.c.id).where(messages.c.id == _SAID["id"]))
 
+#: The ids by which calls are known.
+_KNOWN = sa.func.json_each(sa.bindparam("known")).table_valued("key", "value").alias("known")
+_ITS_ID = messages.c.id == sa.type_coerce(_KNOWN.c.value, messages.c.id.type)
+
+
+def _in_one_text(*found: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+    """In one row, for to step to the next one is, in Python, a word about the interpreter's lock."""
+    return sa.func.json_group_array(sa.func.json_array(_KNOWN.c.key, *found))
+
+
+def _accepted() -> sa.Executable:
+    """The place of each message, and its context: what had been said by then."""
+    mine = messages.alias("mine")
+    latest = (
+        sa.select(*SAID_COLUMNS)
+        .select_from(MESSAGES_NAMED)
+        .where(messages.c.room_id == mine.c.room_id, messages.c.status != "deleted", messages.c.seq <= mine.c.seq)
+        .order_by(messages.c.seq.desc())
+        .limit(sa.bindparam("at_most", type_=sa.Integer))
+        .correlate(mine)
+        .subquery("latest")
+    )
+    said = sa.select(gathered_in_json(latest)).scalar_subquery()
+    return sa.select(
+        _in_one_text(mine.c.seq, latest_below(mine.c.room_id, mine.c.seq), sa.func.json(said))
+    ).select_from(_KNOWN.join(mine, mine.c.id == sa.type_coerce(_KNOWN.c.value, mine.c.id.type)))
+
+
+_Accepted = tuple[int, int, SummaryId | None, list[SaidInJson]]
+_read_accepted = msgspec.json.Decoder(list[_Accepted]).decode
+_read_places = msgspec.json.Decoder(list[tuple[int, int]]).decode
+
+
+def _what_was_accepted(text: str) -> Iterator[tuple[int, Any]]:
+    return ((at, (place, summary, said_in_json(said))) for at, place, summary, said in _read_accepted(text))
+
+
 ACCEPT = Procedure(
     "accept_a_message",
     _PLACE,
     _insert(messages, {**_MESSAGE, "seq": rooms.c.last_seq}, rooms, _HERE, _DID),
     _insert(replies, _REPLY, rooms, _HERE, _DID, _ITS["id"].is_not(None)),
     _insert(attempts, _ATTEMPT, rooms, _HERE, _DID, _ITS["attempts"] > 0),
+    known_by="new_id",
+    finds=_accepted(),
+    reads=_what_was_accepted,
+    asks=("at_most",),
 )
 ANSWER = Procedure(
     "store_an_answer",
@@ -178,21 +228,8 @@ ANSWER = Procedure(
     _CLOSE.where(attempts.c.reply_id == sa.bindparam("of_reply"), _IS_SAID),
     # Last, since it points at the message.
     FINISH.where(_IS_SAID),
+    known_by="said_id",
+    finds=sa.select(_in_one_text(messages.c.seq)).select_from(_KNOWN.join(messages, _ITS_ID)),
+    reads=_read_places,
 )
 PROCEDURES = (ACCEPT, ANSWER)
-_latest = (
-    sa.select(messages.c.id, *SAID_COLUMNS)
-    .select_from(MESSAGES_NAMED)
-    .where(messages.c.room_id == _ROOM, messages.c.status != "deleted")
-    .order_by(messages.c.seq.desc())
-    .limit(sa.bindparam("at_most", type_=sa.Integer))
-    .subquery("latest")
-)
-#: The place of a message that was accepted just now, and its context in one row: to step to the next one is, in Python,
-#: a word about the interpreter's lock.
-ACCEPTED = sa.select(
-    sa.func.max(sa.case((_latest.c.id == _NEW["id"], _latest.c.seq))).label("place"),
-    latest_below(_ROOM, sa.select(rooms.c.last_seq).where(_HERE).scalar_subquery()).label("the_summary"),
-    gathered_in_json(_latest).label("said"),
-)
-PLACE_OF = sa.select(messages.c.seq).where(messages.c.id == sa.bindparam("of_message"))

@@ -13,12 +13,11 @@ from sqlalchemy import exc
 from adapters.sql.batches import Own
 from adapters.sql.compiled import Row
 from adapters.sql.failures import divided_by_zero, violated
-from adapters.sql.links import InThread
-from adapters.sql.messages import MESSAGE_COLUMNS, message_of, said_in, said_in_json
+from adapters.sql.messages import MESSAGE_COLUMNS, message_of, said_in
 from adapters.sql.replies import REPLY_COLUMNS, ending_values, lease_ms, reply_of
 from adapters.sql.rooms import ai_values
 from adapters.sql.statements import SqlStatements
-from adapters.sql.step_statements import ACCEPT, ACCEPTED, ANSWER, ANSWERING, PLACE_OF, accepting
+from adapters.sql.step_statements import ACCEPT, ANSWER, ANSWERING, accepting
 from adapters.sql.summaries import SqlSummaries
 from adapters.sql.tables import messages, replies, users
 from chat_core.domain.ids import ReplyId, SummaryId
@@ -99,27 +98,20 @@ class SqlSteps:
         return Context(messages=said, summary=await self._summaries.ready(summary_id, alone=offer.alone))
 
     async def _accept_in_one_trip(self, offer: Offer, parameters: Mapping[str, Any]) -> Accepted | None:
-        message = offer.message
-        looking = {"of_room": message.room_id, "new_id": message.id, "at_most": max(1, offer.context)}
-
-        def work(database: InThread) -> Row | None:
-            database.call(ACCEPT, parameters)
-            (row,) = database.rows(ACCEPTED, looking)
-            # Nobody else writes meanwhile: where it was accepted it is the latest.
-            return row if row.place is not None else None
-
+        message, given = offer.message, ACCEPT.given(parameters, max(1, offer.context))
         try:
-            row = await self._statements.together(work, commits=offer.alone)
+            found = await self._statements.together(ACCEPT.do, given, commits=offer.alone)
         except exc.IntegrityError as error:
             if (meant := _meant(error)) is not None:
                 raise meant from error
             raise
-        if row is None:
+        if found is None:
             return None
-        message = replace(message, seq=row.place)
+        place, summary_id, said = found
+        message = replace(message, seq=place)
         if not offer.context:
             return Accepted(message=message)
-        context = await self._context(said_in_json(row.said), row.the_summary, offer)
+        context = await self._context(said, summary_id, offer)
         return Accepted(message=message, context=context)
 
     async def answer(
@@ -141,7 +133,7 @@ class SqlSteps:
             "attempt_output_tokens": attempt.output_tokens if attempt else None,
         }
         if self._statements.dialect != "postgresql":
-            return await self._answer_in_one_trip(message, parameters, alone=alone)
+            return await self._answer_in_one_trip(parameters, alone=alone)
         try:
             rows = await self._one(ANSWERING, parameters, message, alone=alone)
         except exc.DBAPIError as error:
@@ -150,13 +142,9 @@ class SqlSteps:
             raise
         return int(rows[0].seq) if rows else None
 
-    async def _answer_in_one_trip(self, message: Message, parameters: Mapping[str, Any], *, alone: bool) -> int | None:
-        def work(database: InThread) -> int | None:
-            database.call(ANSWER, parameters)
-            rows = database.rows(PLACE_OF, {"of_message": message.id})
-            return int(rows[0].seq) if rows else None
-
-        return await self._statements.together(work, commits=alone)
+    async def _answer_in_one_trip(self, parameters: Mapping[str, Any], *, alone: bool) -> int | None:
+        place: int | None = await self._statements.together(ANSWER.do, ANSWER.given(parameters), commits=alone)
+        return place
 
     async def answered(self, reply_id: ReplyId) -> Answered | None:
         own = Own(mark=reply_id, locks=reply_id)
