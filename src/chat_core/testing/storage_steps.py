@@ -225,6 +225,26 @@ class StepClauses(Contract):
         await asyncio.gather(*(send() for _ in range(9)))
         assert await _last_seq(uow, room.id) == 9
 
+    async def test_each_context_is_what_had_been_said_by_then(self, uow: UnitOfWork) -> None:
+        """However many are accepted at the same moment, in one room and in others, each with a size of its own: it ends
+        with the message itself, and without a hole."""
+        user = await stored_user(uow)
+        rooms = [await stored_room(uow, user, ai=_AI) for _ in range(3)]
+        sizes = [1, 4, 20]
+
+        async def send(number: int) -> Accepted:
+            offer = _with_reply(_an_offer(rooms[number % 3], user, f"number {number}"))
+            return await _accepted(uow, replace(offer, context=sizes[number % 2], alone=True))
+
+        for _ in range(2):
+            for number, accepted in enumerate(await asyncio.gather(*(send(number) for number in range(24)))):
+                assert accepted.context is not None
+                *_, last = accepted.context.messages
+                assert (last.seq, last.content) == (accepted.message.seq, f"number {number}")
+                size = min(sizes[number % 2], last.seq)
+                places = [message.seq for message in accepted.context.messages]
+                assert places == list(range(last.seq - size + 1, last.seq + 1))
+
     @pytest.mark.parametrize("alone", [False, True])
     async def test_nobody_is_accepted_after_their_removal(self, uow: UnitOfWork, alone: bool) -> None:
         """Whoever is removed while the offer waits for the room meets ``Contention``, or is left to the steps."""
