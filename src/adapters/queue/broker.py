@@ -7,7 +7,7 @@ reply back, so that an id may be lost: what is left is RPUSH and BLPOP.
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from uuid import UUID
 
@@ -38,12 +38,17 @@ def client(url: str, *, timeout: float) -> "redis.Redis":
 
 
 class ListBroker(Broker):
-    """A worker's end of the list. ``timeout`` bounds each call, in seconds."""
+    """A worker's end of the list. ``timeout`` bounds each call, in seconds.
+
+    ``begins`` is asked for each id, in the consumer's thread, and says whether it is begun: then it needs none of the
+    worker's threads, and no message.
+    """
 
     def __init__(self, url: str, *, timeout: float = WORKER_TIMEOUT) -> None:
         # The row owns the job: no retries, no ages, no results here.
         super().__init__(middleware=[])
         self.client = client(url, timeout=timeout)
+        self.begins: Callable[[str], bool] = lambda _: False
 
     def declare_queue(self, queue_name: str) -> None:
         if queue_name not in self.queues:
@@ -56,7 +61,7 @@ class ListBroker(Broker):
         return message
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
-        return _IdConsumer(self.client, prefetch)
+        return _IdConsumer(self.client, prefetch, self.begins)
 
     def close(self) -> None:
         self.client.close()
@@ -74,8 +79,9 @@ def _id_of(entry: bytes) -> str | None:
 class _IdConsumer(Consumer):
     """Takes ids as long as fewer than ``prefetch`` of them are with this worker's threads."""
 
-    def __init__(self, client: "redis.Redis", prefetch: int) -> None:
+    def __init__(self, client: "redis.Redis", prefetch: int, begins: Callable[[str], bool]) -> None:
         self._client = client
+        self._begins = begins
         # Of its own: what the client does around each command takes longer than the command.
         self._connection: Any = client.connection_pool.make_connection()
         self._prefetch = prefetch
@@ -97,6 +103,8 @@ class _IdConsumer(Consumer):
         id_ = _id_of(found[1])
         if id_ is None:
             log.warning("the queue held something that is no reply's id, which is dropped")
+            return None
+        if self._begins(id_):
             return None
         message: dramatiq.Message[None] = dramatiq.Message(
             queue_name=QUEUE, actor_name=ACTOR, args=(id_,), kwargs={}, options={}

@@ -30,8 +30,8 @@ class Makers(Protocol):
 class QueueWorker:
     """Takes replies from the queue and hands them to ``makers`` on the event loop that runs when it is made.
 
-    While there is room for more, a reply is handed over without waiting. Else its message holds one of ``threads``
-    threads until there is, and the rest stay in Redis for other workers.
+    While there is room for more, a reply is handed over by the consumer's own thread. Else its message holds one of
+    ``threads`` threads until there is, and the rest stay in Redis for other workers.
     """
 
     def __init__(self, broker: ListBroker, makers: Makers, *, threads: int) -> None:
@@ -39,16 +39,20 @@ class QueueWorker:
         self._makers = makers
         self._loop = asyncio.get_running_loop()
         self.started = 0
+        broker.begins = self._begins
         dramatiq.actor(broker=broker, actor_name=ACTOR, queue_name=QUEUE)(self._take)
         self._worker = dramatiq.Worker(broker, queues={QUEUE}, worker_threads=threads, worker_timeout=_IDLE)
 
+    def _begins(self, text: str) -> bool:
+        if not self._makers.makes_here:
+            return False
+        self.started += 1
+        self._loop.call_soon_threadsafe(self._makers.begin, ReplyId(UUID(text)))
+        return True
+
     def _take(self, text: str) -> None:
         self.started += 1
-        reply_id = ReplyId(UUID(text))
-        if self._makers.makes_here:
-            self._loop.call_soon_threadsafe(self._makers.begin, reply_id)
-        else:
-            asyncio.run_coroutine_threadsafe(self._makers.take(reply_id), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._makers.take(ReplyId(UUID(text))), self._loop).result()
 
     async def open(self) -> None:
         """Begin to take replies."""
