@@ -4,12 +4,13 @@ import asyncio
 import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from urllib.parse import urlsplit
 
 from adapters.llm.answer import Answer
 from adapters.llm.failures import NoSuchModel, ReadError
 from adapters.llm.transport import Limits, Transport
+from chat_core.alarm import Alarm
 from chat_core.errors import ModelError, ModelRefused, ModelUnavailable
 from chat_core.ports.language_model import (
     ANY_MODEL,
@@ -72,9 +73,10 @@ class HttpModel(LanguageModel, ABC):
                         yield part
                     if answer.ended:
                         break
-                while answer.ended and (late := await _soon(events)) is not None:
-                    for part in answer.take(late):
-                        yield part
+                with closing(Alarm()) as within:
+                    while answer.ended and (late := await _soon(events, within)) is not None:
+                        for part in answer.take(late):
+                            yield part
             end = answer.end()
         except ModelError as error:
             error.usage = answer.usage
@@ -104,9 +106,9 @@ class HttpModel(LanguageModel, ABC):
         await self._transport.aclose()
 
 
-async def _soon(events: AsyncGenerator[bytes, None]) -> bytes | None:
+async def _soon(events: AsyncGenerator[bytes, None], within: Alarm) -> bytes | None:
     try:
-        async with asyncio.timeout(LINGER_SECONDS):
+        async with within(LINGER_SECONDS):
             return await anext(events, None)
     except TimeoutError:
         return None
