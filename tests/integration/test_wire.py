@@ -133,3 +133,23 @@ async def test_a_line_on_which_redis_hung_up_in_silence_is_as_good_as_before(val
     assert line.answers
     assert await line.ask(("ECHO", "a")) == [b"a"]
     await line.close()
+
+
+async def test_a_line_that_was_not_answered_is_not_used_until_it_is_again(valkey: Valkey):
+    line = RedisLine(url_of(valkey))
+    await line.open(works=False)
+    await line.ask(("CLIENT", "PAUSE", 3 * PAUSE))
+    with pytest.raises(TimeoutError):
+        await line.ask(("ECHO", "a"))
+    began = time.monotonic()
+    for _ in range(100):
+        assert not line.answers
+        with pytest.raises(ConnectionError):
+            await line.ask(("ECHO", "b"))
+    assert time.monotonic() - began < 0.2  # none of them has waited for Redis
+    async with asyncio.timeout(20):
+        while not line.answers:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert time.monotonic() - began > PAUSE / 1000
+    assert await line.ask(("ECHO", "c")) == [b"c"]
+    await line.close()

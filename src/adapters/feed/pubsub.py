@@ -30,7 +30,7 @@ SILENCE = 5.0
 PULSE = 1.0
 #: How long a process that starts waits for Redis, in seconds.
 FIRST = 0.5
-#: After a call that failed, how long the next ones fail at once, in seconds.
+#: After a call that failed it is tried this often whether Redis answers again, in seconds.
 REST = 0.5
 
 
@@ -72,7 +72,8 @@ class RedisLine:
         #: What is to be said once the connection stands.
         self._early: list[Order] = []
         self._opening: asyncio.Task[None] | None = None
-        self._rests_until = 0.0
+        #: There as long as a call failed and none has been answered since.
+        self._trying: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._worker_heard = monotonic()
         self.connected = False
@@ -94,7 +95,8 @@ class RedisLine:
                 await self._found.wait()
 
     async def close(self) -> None:
-        while running := [task for task in (*self._tasks, self._opening) if task is not None and not task.done()]:
+        tasks = [task for task in (*self._tasks, self._opening, self._trying) if task is not None]
+        while running := [task for task in tasks if not task.done()]:
             # More than once: redis-py can turn a cancellation into an error of its own.
             for task in running:
                 task.cancel()
@@ -106,8 +108,8 @@ class RedisLine:
 
     @property
     def answers(self) -> bool:
-        """Whether it stands, and no command failed a moment ago."""
-        return self.connected and self._monotonic() >= self._rests_until
+        """Whether it stands, and no command failed since Redis last answered one."""
+        return self.connected and self._trying is None
 
     @property
     def has_workers(self) -> bool:
@@ -193,9 +195,18 @@ class RedisLine:
         if not waited:
             return  # Redis hangs up on those that say nothing for a while
         log.debug("Redis was not reached: %s", error)
-        # Those who ask meanwhile are not to wait for the same discovery, one after the other.
-        self._rests_until = self._monotonic() + REST
         self._doubt.set()
+        if self._trying is None:
+            self._trying = asyncio.create_task(self._try_again())
+
+    async def _try_again(self) -> None:
+        # Those who ask meanwhile are not to wait for the same discovery, one after the other.
+        while True:
+            await asyncio.sleep(REST)
+            with suppress(RedisError, OSError):
+                await self._wire.ask(("PING",), seconds=TIMEOUT)
+                self._trying = None
+                return
 
     async def _pulse(self) -> None:
         while True:
