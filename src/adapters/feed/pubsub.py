@@ -90,6 +90,8 @@ class RedisLine:
         self._tasks = [asyncio.create_task(self._listen(channels))]
         if works:
             self._tasks.append(asyncio.create_task(self._pulse()))
+        # The first word of a process is not to wait for a connection either.
+        self._opening = asyncio.create_task(self._open())
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST):
                 await self._found.wait()
