@@ -153,3 +153,13 @@ async def test_a_line_that_was_not_answered_is_not_used_until_it_is_again(valkey
     assert time.monotonic() - began > PAUSE / 1000
     assert await line.ask(("ECHO", "c")) == [b"c"]
     await line.close()
+
+
+async def test_a_line_that_is_closed_while_something_waits_tries_nothing_again(valkey: Valkey):
+    line = RedisLine(url_of(valkey))
+    await line.open(works=False)
+    before = asyncio.all_tasks()
+    waiting = line.post(("BLPOP", "nothing", 5))
+    await line.close()
+    assert isinstance(waiting.exception(), ConnectionError)
+    assert asyncio.all_tasks() <= before

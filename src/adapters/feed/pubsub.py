@@ -194,8 +194,9 @@ class RedisLine:
             order.fail(error)
 
     def _failed(self, error: Exception, waited: int) -> None:
-        if not waited:
-            return  # Redis hangs up on those that say nothing for a while
+        # Redis hangs up on those that say nothing for a while; and a line that is closed has nothing to try again.
+        if not waited or not self._tasks:
+            return
         log.debug("Redis was not reached: %s", error)
         self._doubt.set()
         if self._trying is None:
@@ -211,8 +212,8 @@ class RedisLine:
                 return
 
     async def _pulse(self) -> None:
+        await self._found.wait()
         while True:
-            await self._found.wait()
             self.tell("PUBLISH", _ALIVE, "1")
             await asyncio.sleep(PULSE)
 
