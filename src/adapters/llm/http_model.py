@@ -68,14 +68,9 @@ class HttpModel(LanguageModel, ABC):
         answer = self._answer()
         try:
             async with aclosing(self._transport.events(url, body)) as events:
-                async for data in events:
-                    for part in answer.take(data):
-                        yield part
-                    if answer.ended:
-                        break
                 with closing(Alarm()) as within:
-                    while answer.ended and (late := await _soon(events, within)) is not None:
-                        for part in answer.take(late):
+                    while (data := await (_soon(events, within) if answer.ended else anext(events, None))) is not None:
+                        for part in answer.take(data):
                             yield part
             end = answer.end()
         except ModelError as error:

@@ -100,11 +100,7 @@ class Transport:
             for event in events.end():
                 yield event
         finally:
-            # Back to the pool where it was read to its end; else nothing but closing it stops the provider.
-            if content.at_eof():
-                connection.release()
-            else:
-                connection.close()
+            _leave(connection, content)
 
     async def get(self, url: str) -> None:
         """Ask for something and look at the status alone. Raises as ``events`` does."""
@@ -140,45 +136,34 @@ class Transport:
             prepared = self._prepared = _Prepared(url, self._open())
         try:
             connection = await connector.connect(prepared.request, traces=[], timeout=_TIMEOUT)
-        except (aiohttp.ClientError, OSError) as error:
-            raise ModelUnavailable(self._because("no answer", error)) from error
-        try:
-            protocol = cast("ResponseHandler", connection.protocol)
-            protocol.set_response_params(read_until_eof=True, auto_decompress=False)
-            cast("asyncio.Transport", protocol.transport).write(prepared.head + b"%d\r\n\r\n" % len(body) + body)
-            while True:
-                head, content = await protocol.read()
-                # What comes before the answer says nothing (RFC 9110, section 15.2).
-                if not 100 <= head.code < 200:
-                    return connection, head, content
-        except HttpProcessingError as error:
-            connection.close()
-            raise ModelBadAnswer(self._because("the answer is no HTTP", error)) from error
-        except (aiohttp.ClientError, OSError) as error:
-            connection.close()
-            raise ModelUnavailable(self._because("no answer", error)) from error
-        except BaseException:
-            connection.close()
-            raise
+            try:
+                protocol = cast("ResponseHandler", connection.protocol)
+                protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+                cast("asyncio.Transport", protocol.transport).write(prepared.head + b"%d\r\n\r\n" % len(body) + body)
+                while True:
+                    head, content = await protocol.read()
+                    # What comes before the answer says nothing (RFC 9110, section 15.2).
+                    if not 100 <= head.code < 200:
+                        return connection, head, content
+            except BaseException:
+                connection.close()
+                raise
+        except (HttpProcessingError, aiohttp.ClientError, OSError) as error:
+            raise self._unanswered(error) from error
 
     @asynccontextmanager
     async def _get(self, url: str) -> AsyncGenerator[ClientResponse, None]:
         session = self._open()
         try:
             response = await session.get(url, allow_redirects=False)
-        except aiohttp.ClientResponseError as error:
-            raise ModelBadAnswer(self._because("the answer is no HTTP", error)) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise ModelUnavailable(self._because("no answer", error)) from error
+            raise self._unanswered(error) from error
         try:
             if response.status != 200:
                 raise await self._refusal(response.status, response.headers, response.content)
             yield response
         finally:
-            if response.content.at_eof():
-                response.release()
-            else:
-                response.close()
+            _leave(response, response.content)
 
     async def _refusal(self, status: int, headers: Mapping[str, str], content: StreamReader) -> ModelError:
         found = self._read_error(await self._error_body(content))
@@ -215,6 +200,19 @@ class Transport:
             )
         return self._session
 
+    def _unanswered(self, error: Exception) -> ModelError:
+        if isinstance(error, (HttpProcessingError, aiohttp.ClientResponseError)):
+            return ModelBadAnswer(self._because("the answer is no HTTP", error))
+        return ModelUnavailable(self._because("no answer", error))
+
     def _because(self, what: str, error: BaseException) -> str:
         reason = failures.loggable(f"{type(error).__name__}: {error}", self._secret)
         return f"{self._who}: {what}: {reason}"
+
+
+def _leave(held: Connection | ClientResponse, content: StreamReader) -> None:
+    """Back to the pool where it was read to its end; else nothing but closing it stops the provider."""
+    if content.at_eof():
+        held.release()
+    else:
+        held.close()

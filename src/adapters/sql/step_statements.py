@@ -100,6 +100,17 @@ def _insert(table: sa.Table, values: Mapping[str, Any], source: sa.FromClause, *
     return sa.insert(table).from_select(list(values), row, include_defaults=False)
 
 
+def _latest(room: sa.ColumnElement[Any], at_most: Any, *where: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """The latest that was said in a room, so many."""
+    return (
+        sa.select(*SAID_COLUMNS)
+        .select_from(MESSAGES_NAMED)
+        .where(messages.c.room_id == room, messages.c.status != "deleted", *where)
+        .order_by(messages.c.seq.desc())
+        .limit(at_most)
+    )
+
+
 def _or_undone(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[Any]:
     """A column by which the whole statement fails, and so is undone, where this does not hold."""
     return (sa.literal(1) // sa.case((condition, 1), else_=0)).label("holds")
@@ -126,15 +137,7 @@ def accepting(*, reply: bool, attempt: bool, at_most: int) -> sa.Executable:
         done = _insert(replies, _REPLY, done).returning(replies.c.id).cte("asked")
     if attempt:
         done = _insert(attempts, _ATTEMPT, done).returning(attempts.c.number).cte("begun")
-    said = (
-        sa.select(*SAID_COLUMNS)
-        .select_from(MESSAGES_NAMED)
-        .where(messages.c.room_id == _ROOM, messages.c.status != "deleted")
-        .order_by(messages.c.seq.desc())
-        .limit(at_most)
-        .subquery("said")
-    )
-    so_far = gathered(said)
+    so_far = gathered(_latest(_ROOM, at_most).subquery("said"))
     return (
         sa.select(
             _NEW["id"].label("of"),
@@ -175,7 +178,6 @@ _IS_SAID = sa.exists(sa.select(messages.c.id).where(messages.c.id == _SAID["id"]
 
 #: The ids by which calls are known.
 _KNOWN = sa.func.json_each(sa.bindparam("known")).table_valued("key", "value").alias("known")
-_ITS_ID = messages.c.id == sa.type_coerce(_KNOWN.c.value, messages.c.id.type)
 
 
 def _in_one_text(*found: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
@@ -186,19 +188,11 @@ def _in_one_text(*found: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
 def _accepted() -> sa.Executable:
     """The place of each message, and its context: what had been said by then."""
     mine = messages.alias("mine")
-    latest = (
-        sa.select(*SAID_COLUMNS)
-        .select_from(MESSAGES_NAMED)
-        .where(messages.c.room_id == mine.c.room_id, messages.c.status != "deleted", messages.c.seq <= mine.c.seq)
-        .order_by(messages.c.seq.desc())
-        .limit(sa.bindparam("at_most", type_=sa.Integer))
-        .correlate(mine)
-        .subquery("latest")
-    )
-    said = sa.select(gathered_in_json(latest)).scalar_subquery()
+    latest = _latest(mine.c.room_id, sa.bindparam("at_most", type_=sa.Integer), messages.c.seq <= mine.c.seq)
+    said = sa.select(gathered_in_json(latest.correlate(mine).subquery("latest"))).scalar_subquery()
     return sa.select(
         _in_one_text(mine.c.seq, latest_below(mine.c.room_id, mine.c.seq), sa.func.json(said))
-    ).select_from(_KNOWN.join(mine, mine.c.id == sa.type_coerce(_KNOWN.c.value, mine.c.id.type)))
+    ).select_from(_KNOWN.join(mine, mine.c.id == _KNOWN.c.value))
 
 
 _Accepted = tuple[int, int, SummaryId | None, list[SaidInJson]]
@@ -229,7 +223,7 @@ ANSWER = Procedure(
     # Last, since it points at the message.
     FINISH.where(_IS_SAID),
     known_by="said_id",
-    finds=sa.select(_in_one_text(messages.c.seq)).select_from(_KNOWN.join(messages, _ITS_ID)),
+    finds=sa.select(_in_one_text(messages.c.seq)).select_from(_KNOWN.join(messages, messages.c.id == _KNOWN.c.value)),
     reads=_read_places,
 )
 PROCEDURES = (ACCEPT, ANSWER)

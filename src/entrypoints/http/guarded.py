@@ -12,7 +12,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from chat_core.domain.ids import uuid7
 from entrypoints.http.problems import FRAMEWORK, MEDIA_TYPE, problem_type
-from entrypoints.http.request_log import HEADERS, WHOLE
+from entrypoints.http.request_log import HEADERS, WHOLE, lines_of
 from entrypoints.http.schemas import Problem
 
 #: How often all connections are looked at, in seconds.
@@ -149,8 +149,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return False
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
-        first = b"".join([b"%b: %b\r\n" % header for header in cycle.default_headers])
-        self.transport.write(b"%b%b%b\r\n%b" % (STATUS_LINE[status], first, lines, body))
+        self.transport.write(b"%b%b%b\r\n%b" % (STATUS_LINE[status], lines_of(cycle.default_headers), lines, body))
         cycle.message_event.set()
         cycle.on_response()
         return True
@@ -201,8 +200,7 @@ class GuardedProtocol(HttpToolsProtocol):
             **HEADERS,
             **{name.encode(): text.encode() for name, text in more.items()},
         }
-        lines = b"".join(b"%b: %b\r\n" % header for header in headers.items())
-        self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + body)
+        self.transport.write(STATUS_LINE[status] + lines_of(headers.items()) + b"\r\n" + body)
         self.linger()
 
     def end(self) -> None:

@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import getrandbits
 from typing import Any, cast
 from urllib.parse import quote
@@ -37,8 +37,13 @@ HEADERS = {
 }
 
 
+def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """As they are on the wire. Whether they can be is for the caller to know."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
 _HEADERS = tuple(HEADERS.items())
-_LINES = b"".join(b"%b: %b\r\n" % header for header in _HEADERS)
+_LINES = lines_of(_HEADERS)
 
 #: In a scope: the server's offer to send an answer in one piece. It takes the scope, the status, the lines of the head,
 #: each with its end, and the content; where it says ``False`` the answer is to be sent as ASGI has it.
@@ -111,7 +116,7 @@ class Answer:
         """Send all of it at once; ``False``, and nothing is sent, where that cannot be. ``headers`` have its length."""
         if self._whole is None or self._is_head:
             return False
-        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        lines = lines_of(headers)
         if lines.count(b"\r") + lines.count(b"\n") != 2 * len(headers) or any(name in HEADERS for name, _ in headers):
             return False
         if not self._whole(self._scope, status, b"%b%bx-request-id: %b\r\n" % (lines, _LINES, self._id), body):
