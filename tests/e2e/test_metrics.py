@@ -71,15 +71,15 @@ def port() -> int:
 @pytest.mark.abuse("A93")
 async def test_metrics_are_told_on_their_own_port_alone(sqlite_url: str, port: int):
     container = build_container(settings(sqlite_url, metrics_port=port))
-    async with served(container) as url, people(url, "ada") as [ada]:
+    async with served(container) as url, people(url, "olga") as [olga]:
         scrape = Scrape(port)
         assert (await scrape.read())("chat_http_requests_total", route="/auth/signup", status="201") == 1
         for path in ("/metrics", "/metrics/", "/app/metrics"):
-            assert (await ada.get(path)).status_code == 404
+            assert (await olga.get(path)).status_code == 404
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
             for path in ("/rooms/", "/auth/me", "/health"):
-                answer = await http.get(path, headers=dict(ada.http.headers))
-                assert "ada" not in answer.text
+                answer = await http.get(path, headers=dict(olga.http.headers))
+                assert "olga" not in answer.text
 
 
 @pytest.mark.abuse("A93")
