@@ -6,7 +6,9 @@ import random
 
 import httpx
 import pytest
+from sqlalchemy.pool import PoolProxiedConnection
 
+from adapters.sql.held import HeldConnections
 from chat_core.ports.language_model import End, FinishReason, Text
 from chat_core.testing.fake_provider.script import NASTY_TEXT
 from chat_core.testing.models import Gate, Script, ScriptedModel, answer
@@ -50,6 +52,23 @@ async def test_the_stream_of_a_send_is_one_of_events(memory):
         again = await ada.send(room, "hi", "k", headers=accepts)
         assert again.headers["Idempotency-Replayed"] == "true"
         assert (await ada.send(room, "hi", headers={"Accept": "text/event-stream;q=0, */*"})).status_code == 201
+
+
+async def test_a_stream_costs_no_connection_to_the_database(container, monkeypatch):
+    """What looks meanwhile whether the room is still open comes to its end, also where the stream ends before it."""
+    thrown_away: list[object] = []
+    throw_away = HeldConnections.throw_away
+
+    async def counting(held: HeldConnections, proxied: PoolProxiedConnection) -> None:
+        thrown_away.append(proxied)
+        await throw_away(held, proxied)
+
+    monkeypatch.setattr(HeldConnections, "throw_away", counting)
+    async with served(container) as url, people(url, "ada") as [ada]:
+        room = await ada.room()
+        for number in range(20):
+            assert (await streamed(ada.http, room, f"message {number}")).names[-1] == "end"
+        assert thrown_away == []
 
 
 async def test_where_no_answer_is_asked_for_the_stream_ends_at_once(memory):

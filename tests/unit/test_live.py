@@ -3,10 +3,10 @@
 import asyncio
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
@@ -17,6 +17,7 @@ from chat_core.domain.room import Room, Visibility
 from chat_core.domain.user import Actor
 from chat_core.errors import CursorAhead, NotFound, Unavailable
 from chat_core.ports.delivery import IsPresent, LogGrew, RoomFeed, RoomNews
+from chat_core.ports.storage import UnitOfWork
 from chat_core.use_cases.live.connection import Connection, Ended
 from chat_core.use_cases.live.events import LiveEvent
 from chat_core.use_cases.live.hub import Hub
@@ -341,6 +342,60 @@ async def test_a_guard_ends_with_what_it_guards(held):
                 pass
 
 
+async def test_for_messages_nobody_is_looked_at_who_is_not_shown_them(held):
+    """There are many, and they close no door. Whether they were all that there was is looked at in the next round."""
+    ann, ben = await held.person("ann"), await held.person("ben")
+    room = await held.room(ann)
+    await held.say(ben, room, "here")
+    with a_hub(held, DeafFeed()) as hub:
+        async with hub.guard(ben, room.id) as guard:
+            await held.container.remove_member()(actor=ann, room_id=room.id, user_id=ben.user_id)
+            reads = held.uow.reads
+            hub.heard(LogGrew(room_id=room.id, seq=3, moves_doors=False))
+            await asyncio.sleep(0)
+            assert held.uow.reads == reads
+            assert guard.ended is None
+            await hub.keep()
+            async with asyncio.timeout(10):
+                assert await guard.wait() is Ended.OUT
+
+
+async def test_what_came_while_somebody_had_not_begun_yet_is_shown_to_them(held):
+    ann = await held.person("ann")
+    room = await held.room(ann)
+    with a_hub(held) as hub:
+        viewer = Viewer(hub, ann)
+        subscription = await hub.subscribe(viewer.connection, room.id, None)
+        await held.say(ann, room, "between")
+        hub.start(subscription)
+        assert await viewer.sees(1) == [1]
+
+
+async def test_a_look_that_was_begun_comes_to_its_end(held):
+    """A statement that is cut off costs its connection, and another one has to be opened."""
+    ann = await held.person("ann")
+    room = await held.room(ann)
+    asked, answers, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    class Slow:
+        @asynccontextmanager
+        async def read(self) -> AsyncIterator[Any]:
+            async with held.uow.read() as tx:
+                asked.set()
+                await answers.wait()
+                yield tx
+            ended.set()
+
+    hub = Hub(cast("UnitOfWork", Slow()), DeafFeed())
+    with hub.opened():
+        async with asyncio.timeout(10):
+            async with hub.guard(ann, room.id, since=1):
+                hub.heard(LogGrew(room_id=room.id, seq=2))
+                await asked.wait()
+            answers.set()
+            await ended.wait()
+
+
 async def test_a_session_that_ended_ends_what_is_open(held):
     alive: set[UUID] = {uuid4(), uuid4()}
     first, second = alive
@@ -460,7 +515,9 @@ async def test_every_change_of_a_room_is_told(held):
         added = await held.container.add_member()(**where, username="ben")
         await held.container.remove_member()(**where, user_id=added.user_id)
         await held.container.delete_room()(**where)
-    assert told == [LogGrew(room_id=room.id, seq=seq) for seq in range(1, 8)]
+    # A message is sent, changed and deleted; somebody comes and is sent away; the room is deleted.
+    moves_doors = [True, False, False, False, True, True, True]
+    assert told == [LogGrew(room_id=room.id, seq=seq, moves_doors=moves) for seq, moves in enumerate(moves_doors, 1)]
 
 
 async def test_where_a_log_has_lost_its_end_nobody_goes_on_as_if_nothing_were_missing(held):

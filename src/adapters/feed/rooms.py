@@ -33,7 +33,8 @@ def written(news: RoomNews) -> tuple[str, str]:
     """What the news are about, and what they say of it: of two about the same thing the later one counts."""
     match news:
         case LogGrew():
-            return f"g{news.room_id.hex}", str(news.seq)
+            # Under names of their own: messages that come after what moves doors must not stand for it.
+            return f"{'g' if news.moves_doors else 'm'}{news.room_id.hex}", str(news.seq)
         case ReplyChanged():
             return f"r{news.room_id.hex}{news.reply_id.hex}", ""
         case IsTyping():
@@ -47,8 +48,8 @@ def read(line: str) -> RoomNews | None:
     key, _, rest = line.partition(" ")
     try:
         room_id = RoomId(UUID(hex=key[1:33]))
-        if key[0] == "g" and len(key) == 33 and re.fullmatch(r"[0-9]{1,19}", rest):
-            return LogGrew(room_id=room_id, seq=int(rest))
+        if key[0] in "gm" and len(key) == 33 and re.fullmatch(r"[0-9]{1,19}", rest):
+            return LogGrew(room_id=room_id, seq=int(rest), moves_doors=key[0] == "g")
         other = UUID(hex=key[33:65]) if len(key) == 65 else None
     except (ValueError, IndexError):
         return None

@@ -154,10 +154,11 @@ class ReplyFeed(Protocol):
 
 @value(kw_only=True)
 class LogGrew:
-    """The log of a room has reached ``seq``."""
+    """The log of a room has reached ``seq``; by what may have closed the room to somebody, or only by messages."""
 
     room_id: RoomId
     seq: int
+    moves_doors: bool = True
 
 
 @value(kw_only=True)

@@ -20,6 +20,7 @@ def any_news() -> list[RoomNews]:
     """News of every kind."""
     return [
         LogGrew(room_id=_ROOM, seq=2**62),
+        LogGrew(room_id=_ROOM, seq=2**62 + 1, moves_doors=False),
         ReplyChanged(room_id=_ROOM, reply_id=_REPLY),
         IsTyping(room_id=_ROOM, user_id=_USER, username="a-b.c_D9"),
         IsPresent(room_id=_ROOM, user_id=_USER, username="ann", present=True),
@@ -118,6 +119,18 @@ class RoomFeedContract(Contract):
             for news in any_news():
                 await shown(elsewhere, "elsewhere").tell(news)
             for news in any_news():
+                await there.hears(news)
+
+    async def test_messages_do_not_stand_for_what_moves_doors(
+        self, room_feed: RoomFeed, elsewhere: RoomFeed | None
+    ) -> None:
+        """Also where they are told in the same moment, and are further up in the log."""
+        there, room_id = Heard(), RoomId(uuid7())
+        told = [LogGrew(room_id=room_id, seq=5), LogGrew(room_id=room_id, seq=6, moves_doors=False)]
+        with room_feed.listen(there):
+            for news in told:
+                await shown(elsewhere, "elsewhere").tell(news)
+            for news in told:
                 await there.hears(news)
 
     async def test_telling_never_raises(self, room_feed: RoomFeed, outage: Outage | None) -> None:

@@ -352,7 +352,7 @@ class GenerateReply:
         stored = replace(answer, seq=place) if answer is not None and place is not None else None
         self.ends.tell(Answered(reply=ended, message=stored))
         if place is not None:
-            await self.room_feed.tell(LogGrew(room_id=reply.room_id, seq=place))
+            await self.room_feed.tell(LogGrew(room_id=reply.room_id, seq=place, moves_doors=False))
             if job.prompt.fold and self.asked.first(reply.room_id, job.prompt.sources.summary_id):
                 await self._ask_for_summary(_summary(reply.room_id, job.prompt.fold, at))
 

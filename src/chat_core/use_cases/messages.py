@@ -63,7 +63,7 @@ class EditMessage:
     async def __call__(self, *, actor: Actor, room_id: RoomId, message_id: MessageId, content: str) -> Message:
         check_content(content)
         message, seq = await self._edit(actor, room_id, message_id, content)
-        await self.room_feed.tell(LogGrew(room_id=room_id, seq=seq))
+        await self.room_feed.tell(LogGrew(room_id=room_id, seq=seq, moves_doors=False))
         return message
 
     @again_on_contention
@@ -103,7 +103,7 @@ class DeleteMessage:
     async def __call__(self, *, actor: Actor, room_id: RoomId, message_id: MessageId) -> None:
         seq, ended = await self._delete(actor, room_id, message_id)
         if seq is not None:
-            await self.room_feed.tell(LogGrew(room_id=room_id, seq=seq))
+            await self.room_feed.tell(LogGrew(room_id=room_id, seq=seq, moves_doors=False))
         for reply_id in ended:
             await self.feed.announce(reply_id)
 

@@ -102,7 +102,7 @@ class SendMessage:
         elif sent.reply is not None and sent.reply.status is ReplyStatus.QUEUED:
             await self.queue.put(sent.reply.id)
         if not sent.replayed:
-            await self.room_feed.tell(LogGrew(room_id=room_id, seq=sent.message.seq))
+            await self.room_feed.tell(LogGrew(room_id=room_id, seq=sent.message.seq, moves_doors=False))
             if sent.reply is not None:
                 await self.room_feed.tell(ReplyChanged(room_id=room_id, reply_id=sent.reply.id))
         return sent

@@ -189,7 +189,10 @@ class Hub:
             return
         match news:
             case LogGrew():
-                self._grew(room, news.seq)
+                room.known = max(room.known, news.seq)
+                # Of messages alone those who are only guarded have nothing: the next round looks whether that was so.
+                if news.moves_doors or room.started:
+                    self._look_at(room)
             case ReplyChanged():
                 if self.on_reply is not None:
                     self.on_reply(news)
@@ -287,9 +290,8 @@ class Hub:
     def _unwatch(self, room: WatchedRoom) -> None:
         room.uses -= 1
         if not room.uses:
+            # A reader comes to its end by itself: a statement that is cut off costs its connection.
             del self._rooms[room.id]
-            if room.reader is not None:
-                room.reader.cancel()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(work)
@@ -307,7 +309,7 @@ class Hub:
 
     async def _read(self, room: WatchedRoom) -> None:
         try:
-            while room.known > room.read:
+            while room.uses and room.known > room.read:
                 async with self._readers:
                     await (self._read_page(room) if room.joined else self._look_at_doors(room))
         except Unavailable as error:
