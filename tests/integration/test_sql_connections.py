@@ -1,6 +1,7 @@
 """Connections that are handed on, and what SQLite's writer commits together."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -47,9 +48,11 @@ async def _does(database: Database, work: Work) -> Any:
     link = await database.begin()
     assert isinstance(link, SqliteLink)
     try:
-        return await link.together(_each, work, commits=True)
+        found = await link.together(_each, work, commits=True)
+        await link.commit()
     finally:
         link.give_back()
+    return found
 
 
 async def _numbers(database: Database) -> list[int]:
@@ -83,9 +86,9 @@ async def test_what_comes_while_the_writer_is_busy_is_one_transaction(database: 
     sizes: list[int] = []
     together = group._together
 
-    def counted(raw: Any, first: Sequence[str], works: Sequence[Any]) -> list[Any]:
+    def counted(raw: Any, first: Sequence[str], works: Sequence[Any], found: Callable[[list[Any]], object]) -> None:
         sizes.append(len(works))
-        return together(raw, first, works)
+        together(raw, first, works, found)
 
     monkeypatch.setattr(group, "_together", counted)
     async with _busy(database):
@@ -123,6 +126,53 @@ async def test_where_the_commit_fails_all_are_told_so(database: Database):
     assert await _numbers(database) == []
     await _does(database, _adds(2))
     assert await _numbers(database) == [2]
+
+
+async def test_what_comes_of_it_is_told_before_the_commit_and_that_may_fail(database: Database):
+    await _does(
+        database, _says("CREATE TABLE pointers (number INTEGER REFERENCES numbers DEFERRABLE INITIALLY DEFERRED)")
+    )
+    link = await database.begin()
+    assert isinstance(link, SqliteLink)
+    assert await link.together(_each, _says("INSERT INTO pointers VALUES (99)"), commits=True) == [1]
+    with pytest.raises(exc.IntegrityError):
+        await link.commit()
+    link.give_back()
+
+
+async def test_who_leaves_before_the_commit_stops_nothing(database: Database):
+    link = await database.begin()
+    assert isinstance(link, SqliteLink)
+    assert await link.together(_each, _adds(1), commits=True) == [1]
+    link.give_back()
+    await _does(database, _adds(2))
+    assert await _numbers(database) == [1, 2]
+
+
+async def test_what_the_writer_has_begun_ends_before_the_connections_are_closed(database: Database):
+    link = await database.begin()
+    assert isinstance(link, SqliteLink)
+    await link.together(_each, _adds(1), commits=True)
+    link.give_back()
+    await database.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    again = Database(database.url)
+    assert await _numbers(again) == [1]
+    await again.close()
+
+
+async def test_of_a_commit_that_fails_nobody_is_told_who_has_left(database: Database, caplog: pytest.LogCaptureFixture):
+    await _does(
+        database, _says("CREATE TABLE pointers (number INTEGER REFERENCES numbers DEFERRABLE INITIALLY DEFERRED)")
+    )
+    link = await database.begin()
+    assert isinstance(link, SqliteLink)
+    await link.together(_each, _says("INSERT INTO pointers VALUES (99)"), commits=True)
+    link.give_back()
+    del link
+    await _does(database, _adds(1))
+    gc.collect()
+    assert caplog.records == []
 
 
 async def test_for_who_has_left_before_their_turn_nothing_is_done(database: Database):

@@ -187,7 +187,9 @@ class Database:
             raise StorageUnavailable from error
 
     async def close(self) -> None:
-        """Close every connection that is not in use; those in use are closed when they come back."""
+        """Close every connection that is not in use; those in use are closed when they come back. What SQLite's writer
+        has begun comes to its end first."""
+        await self._group.close()
         for held in self._held.values():
             held.close()
         for engine in self._held:

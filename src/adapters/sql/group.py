@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.pool import PoolProxiedConnection
 
@@ -18,28 +18,46 @@ Opening = Callable[[], Awaitable[tuple[PoolProxiedConnection, tuple[str, ...]]]]
 MOST = 64
 
 
+class Doing(NamedTuple):
+    """Something that is under way. Both fail where it fails."""
+
+    kind: Kind
+    given: Any
+    #: What comes of it, as soon as that is known: then its commit has begun, and nothing can stop it any more.
+    found: asyncio.Future[Any]
+    #: Done once it is on the disk.
+    committed: asyncio.Future[None]
+
+
 class GroupWriter:
     """Does what comes while the writer is busy in its next turn, as one transaction, what is of one kind together; one
     by one, with a savepoint for each, where one of them comes to nothing or fails. What is to be done may then be done
     twice, the first time in vain.
 
     There is one writer, and each of its commits waits for the disk: one by one, those who write wait for all commits
-    before theirs. Each is told only when all of it is on the disk; where the commit fails, all are told so.
+    before theirs. Where the commit fails, all are told so. Each is told what has come of it while the commit waits for
+    the disk: that needs nothing of the interpreter, and the event loop has the time.
     """
 
     def __init__(self, opening: Opening, held: HeldConnections) -> None:
         self._open, self._held = opening, held
-        self._waiting: deque[tuple[Kind, Any, asyncio.Future[Any]]] = deque()
+        self._waiting: deque[Doing] = deque()
         self._task: asyncio.Task[None] | None = None
 
-    async def do(self, kind: Kind, given: Any) -> Any:
-        """What comes of ``given``, once that is committed; nothing of it is where it comes to nothing. Raises what
-        ``kind`` raises."""
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append((kind, given, done))
+    def begin(self, kind: Kind, given: Any) -> Doing:
+        """Have ``given`` done; nothing of it is where it comes to nothing. For who cancels ``found`` before its turn
+        nothing is done."""
+        loop = asyncio.get_running_loop()
+        doing = Doing(kind, given, loop.create_future(), loop.create_future())
+        self._waiting.append(doing)
         if self._task is None:
             self._task = asyncio.create_task(self._go_on())
-        return await done
+        return doing
+
+    async def close(self) -> None:
+        """Wait for what was begun."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
 
     async def _go_on(self) -> None:
         try:
@@ -54,42 +72,63 @@ class GroupWriter:
         try:
             proxied, first = await self._open()
         except BaseException as error:
-            tell((done for _, _, done in self._next()), error)
+            _fail(self._next(), error)
             if not isinstance(error, Exception):
                 raise
             return
-        batch = self._next()
+        batch, loop = self._next(), asyncio.get_running_loop()
         connection: Any = proxied.dbapi_connection
         try:
-            works = [(kind, given) for kind, given, _ in batch]
-            outcomes = await connection.in_thread(lambda raw: _together(raw, first, works))
+            works = [(doing.kind, doing.given) for doing in batch]
+            await connection.in_thread(
+                lambda raw: _together(
+                    raw, first, works, lambda each: loop.call_soon_threadsafe(_tell_found, batch, each)
+                )
+            )
         except BaseException as error:
-            tell((done for _, _, done in batch), error)
+            _fail(batch, error)
             await self._held.throw_away(proxied)
             if not isinstance(error, Exception):
                 raise
             return
         self._held.give_back(proxied)
-        for (_, _, done), outcome in zip(batch, outcomes, strict=True):
-            if done.done():
-                continue
-            if isinstance(outcome, Exception):
-                done.set_exception(outcome)
-            else:
-                done.set_result(outcome)
+        for doing in batch:
+            if not doing.committed.done():
+                doing.committed.set_result(None)
 
-    def _next(self) -> list[tuple[Kind, Any, "asyncio.Future[Any]"]]:
-        batch: list[tuple[Kind, Any, asyncio.Future[Any]]] = []
+    def _next(self) -> list[Doing]:
+        batch: list[Doing] = []
         while self._waiting and len(batch) < MOST:
-            one = self._waiting.popleft()
+            doing = self._waiting.popleft()
             # Who has left has nothing done any more.
-            if not one[2].done():
-                batch.append(one)
+            if not doing.found.done():
+                batch.append(doing)
         return batch
 
 
-def _together(raw: Any, first: Sequence[str], works: Sequence[tuple[Kind, Any]]) -> list[Any]:
-    """What came of each: what it gave, or the exception that it raised."""
+def _tell_found(batch: Sequence[Doing], outcomes: Sequence[Any]) -> None:
+    for doing, outcome in zip(batch, outcomes, strict=True):
+        if doing.found.done():
+            continue
+        if isinstance(outcome, Exception):
+            doing.found.set_exception(outcome)
+        else:
+            doing.found.set_result(outcome)
+
+
+def _fail(batch: Sequence[Doing], error: BaseException) -> None:
+    known = [doing.committed for doing in batch if doing.found.done()]
+    tell((doing.found for doing in batch), error)
+    tell(known, error)
+    for committed in known:
+        if not committed.cancelled():
+            committed.exception()  # who has left does not ask for it, and is not to be told of in the log
+
+
+def _together(
+    raw: Any, first: Sequence[str], works: Sequence[tuple[Kind, Any]], found: Callable[[list[Any]], object]
+) -> None:
+    """Have it ``found`` what came of each, what it gave or the exception that it raised; then commit."""
     try:
         _begin(raw, first)
         outcomes = _straight(raw, works)
@@ -97,12 +136,12 @@ def _together(raw: Any, first: Sequence[str], works: Sequence[tuple[Kind, Any]])
             raw.rollback()
             _begin(raw, first)
             outcomes = _one_by_one(raw, works)
+        found(outcomes)
         raw.commit()
     except BaseException:
         if raw.in_transaction:
             raw.rollback()
         raise
-    return outcomes
 
 
 def _begin(raw: Any, first: Sequence[str]) -> None:

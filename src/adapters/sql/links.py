@@ -171,6 +171,7 @@ class SqliteLink(Link):
         super().__init__(compiler, held)
         self._open, self._group = opening, group
         self._first: tuple[str, ...] = ()
+        self._committed: Awaitable[None] | None = None
 
     async def open(self) -> None:
         """Take the connection, if that was not done yet."""
@@ -191,9 +192,13 @@ class SqliteLink(Link):
         await self._trip(lambda raw: raw.executemany(ready[0].sql, [one.parameters for one in ready]), ready[0].sql)
 
     async def together(self, kind: Kind, given: Any, *, commits: bool) -> Any:
-        """What comes of it, in one trip, and the commit with it where something does and it ``commits``."""
+        """What comes of it, in one trip, and the commit with it where something does and it ``commits``: that goes on
+        then whatever happens, and ``commit`` waits for it."""
         if commits and self._group is not None and self._proxied is None:
-            return await self._said(self._group.do(kind, given), None)
+            doing = self._group.begin(kind, given)
+            found = await self._said(doing.found, None)
+            self._committed = doing.committed if found is not None else None
+            return found
 
         def all_of_it(raw: Any) -> Any:
             [done] = kind(raw, [given])
@@ -222,6 +227,9 @@ class SqliteLink(Link):
         return self._proxied.dbapi_connection if self._proxied else None
 
     async def commit(self) -> None:
+        if self._committed is not None:
+            committed, self._committed = self._committed, None
+            await self._said(committed, "COMMIT")
         if self.in_transaction:
             await self._trip(lambda raw: raw.commit())
             self.in_transaction = False

@@ -58,8 +58,9 @@ class Procedure:
             for key, bindparam in each.binds.items():
                 if not is_constant(bindparam):
                     processors.setdefault(key, each._bind_processors.get(key))
-        self._taken = tuple(processors.items())
-        self._known_at = list(processors).index(known_by)
+        self._taken = tuple(processors)
+        self._processed = [(at, processor) for at, processor in enumerate(processors.values()) if processor is not None]
+        self._known_at = self._taken.index(known_by)
         columns = ", ".join(f'"{key}"' for key in processors)
         nothing = ", ".join(f'NULL AS "{key}"' for key in processors)
         body = "; ".join(str(each) for each in inner)
@@ -77,8 +78,10 @@ class Procedure:
 
     def given(self, parameters: Mapping[str, Any], *asked: Any) -> Given:
         """What a call takes; a parameter that is not given is null."""
-        values = ((processor, parameters.get(key)) for key, processor in self._taken)
-        taken = [value if processor is None or value is None else processor(value) for processor, value in values]
+        taken = list(map(parameters.get, self._taken))
+        for at, processor in self._processed:
+            if (value := taken[at]) is not None:
+                taken[at] = processor(value)
         return taken, asked
 
     def do(self, raw: sqlite3.Connection, calls: Sequence[Given]) -> list[Any]:

@@ -78,7 +78,7 @@ class Offer:
 
     ``ai`` is what its room's settings are believed to be, on which it depends what the message asks for. ``context``:
     of how many messages, this one included, the context is wanted; 0 for none. ``alone``: nothing else is done in the
-    transaction, so that it may be lasting before it is committed.
+    transaction, so that it may be lasting before it is committed, and cannot be undone.
     """
 
     message: Message
