@@ -32,11 +32,14 @@ class Row:
 
 
 async def in_turn(things: Mapping[str, Callable[[], Awaitable[T]]], rounds: int) -> dict[str, list[T]]:
-    """Measure each, and all again, so many times (A B A B), so that a drift of the machine meets all alike."""
+    """Measure each, and all again the other way round, so many times (A B, B A): so that a drift of the machine meets all
+    alike, and what one leaves behind, such as the writing of a database, not always the same other one."""
     found: dict[str, list[T]] = {name: [] for name in things}
+    order = list(things.items())
     for _ in range(rounds):
-        for name, measure in things.items():
+        for name, measure in order:
             found[name].append(await measure())
+        order.reverse()
     return found
 
 
