@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from adapters.feed import streams
 from adapters.feed.pubsub import RedisLine
 from adapters.feed.rooms import RedisRoomFeed, read, written
 from adapters.feed.streams import RedisReplyFeed, StreamReader
@@ -19,10 +21,11 @@ from adapters.queue.in_process import InProcessReplyQueue
 from adapters.queue.remote import AGAIN, KEY, RemoteReplyQueue
 from adapters.queue.worker import QueueWorker
 from chat_core.domain.ids import RoomId, uuid7
+from chat_core.domain.reply import Place
 from chat_core.ports.delivery import LogGrew, ReplyFeed, ReplyQueue, RoomFeed
 from chat_core.testing.delivery import Maker, Outage, ReplyQueueContract, a_reply
 from chat_core.testing.models import Gate
-from chat_core.testing.reply_feed import ReplyFeedContract
+from chat_core.testing.reply_feed import ReplyFeedContract, a_part
 from chat_core.testing.room_feed import Heard, RoomFeedContract, any_news
 from tests.faults.servers import Missing, Valkey
 
@@ -271,6 +274,20 @@ async def test_the_line_finds_redis_again_by_itself(valkey: Valkey):
         async with feed.watch(reply_id) as watch:
             await elsewhere.announce(reply_id)
             await watch.wait(3600)
+
+
+@pytest.mark.redis
+async def test_the_beginning_of_an_answer_does_not_wait_for_more_of_another(valkey: Valkey, monkeypatch: Any):
+    """What is read together, so that many streams cost less, is what comes behind the first part."""
+    monkeypatch.setattr(streams, "BREATH", 3600)
+    async with asyncio.timeout(20), redis_feed(valkey) as (feed, _), redis_feed(valkey) as (elsewhere, _):
+        for _ in range(10):
+            reply_id = a_reply()
+            async with feed.follow(reply_id) as watch:
+                await elsewhere.begin(reply_id, 1)
+                await elsewhere.append(reply_id, [a_part(1, 1)])
+                while not watch.parts(Place(1, 0)):
+                    await watch.wait(3600)
 
 
 @pytest.mark.redis

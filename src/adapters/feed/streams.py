@@ -256,6 +256,7 @@ class StreamReader:
         self._seen: dict[ReplyId, bytes] = {}
         self._said = 0.0
         self._wanted = asyncio.Event()
+        self._breath: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
 
     def open(self) -> None:
@@ -274,7 +275,11 @@ class StreamReader:
         new = [reply_id for reply_id in self._local.followed_from_elsewhere() if reply_id not in self._seen]
         if new:
             self._line.say_wanted(new)
-            if self._wanted.is_set() and self._line.connected:
+            if self._breath is not None:
+                # It is not reading, and will see by itself what is followed; of few the beginnings do not wait.
+                if len(self._seen) + len(new) <= FEW and not self._breath.done():
+                    self._breath.set_result(None)
+            elif self._wanted.is_set() and self._line.connected:
                 self._line.tell("XADD", self._bell, "MAXLEN", 1, "*", b"b", b"")
                 self._line.tell("EXPIRE", self._bell, LIFE)
             self._wanted.set()
@@ -296,10 +301,17 @@ class StreamReader:
                 self._line.say_wanted(followed)
             try:
                 if await self._read() or len(followed) > FEW:
-                    await asyncio.sleep(BREATH)
+                    await self._breathe()
             except (RedisError, OSError, TimeoutError) as error:
                 log.debug("streams were not read: %s", error)
                 await asyncio.sleep(random.uniform(0.1, 0.3))  # noqa: S311 - no secret
+
+    async def _breathe(self) -> None:
+        self._breath = asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.wait([self._breath], timeout=BREATH)
+        finally:
+            self._breath = None
 
     async def _read(self) -> bool:
         """Whether there was any text: the beginning of an answer is no reason to wait for more."""
