@@ -1,9 +1,11 @@
 """Messages: one row is the message as it is now, and its creation in the room's log."""
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -21,9 +23,10 @@ from adapters.sql.replies import (
 )
 from adapters.sql.statements import SqlStatements
 from adapters.sql.summaries import SqlSummaries, latest_below
-from adapters.sql.tables import attempts, messages, replies, users
+from adapters.sql.tables import attempts, memberships, messages, replies, rooms, users
 from chat_core.domain.ids import MessageId, RoomId, UserId
 from chat_core.domain.message import AI_NAME, DELETED_NAME, Message, MessageKind, MessageStatus, Said
+from chat_core.domain.room import Standing, Visibility, is_open_to
 from chat_core.errors import NotAuthenticated
 from chat_core.ports.storage import Asks, Context, DuplicateMessage, MessagePage, Messages, StoredSend
 
@@ -107,12 +110,12 @@ _AT = (
 
 
 @cache
-def _newest(at_most: int) -> sa.Executable:
+def _newest(at_most: int) -> sa.Select[Any]:
     return _SELECT.where(_IN_ROOM).order_by(messages.c.seq.desc()).limit(at_most)
 
 
 @cache
-def _around(at_most_below: int, at_most_above: int) -> sa.Executable:
+def _around(at_most_below: int, at_most_above: int) -> sa.CompoundSelect[Any]:
     """Both sides of a place in one statement, each by the index and no further than asked for."""
     place = sa.bindparam("place", type_=sa.BigInteger)
     below = (
@@ -125,6 +128,21 @@ def _around(at_most_below: int, at_most_above: int) -> sa.Executable:
         _SELECT.where(_IN_ROOM, messages.c.seq >= place).order_by(messages.c.seq).limit(at_most_above).subquery("above")
     )
     return sa.union_all(sa.select(below), sa.select(above))
+
+
+@cache
+def _behind_its_door(page: sa.Select[Any] | sa.CompoundSelect[Any]) -> sa.Executable:
+    """In each row, and in one without a message where there is none, what says whether the room is open to somebody; no
+    row where there is no room."""
+    found = page.subquery("found")
+    standing = sa.and_(
+        memberships.c.room_id == rooms.c.id, memberships.c.user_id == sa.bindparam("of_user", type_=sa.Uuid)
+    )
+    return (
+        sa.select(*found.c, memberships.c.standing, rooms.c.visibility)
+        .select_from(rooms.outerjoin(memberships, standing).outerjoin(found, sa.true()))
+        .where(rooms.c.id == sa.bindparam("of_room", type_=sa.Uuid), rooms.c.deleted_at.is_(None))
+    )
 
 
 # Of a page there are hundreds: looking one up takes a fifth of calling its class.
@@ -166,6 +184,42 @@ def _message(
         edited_at=edited_at,
         status=_STATUSES[status],
     )
+
+
+_seq_of = attrgetter("seq")
+
+
+class _Asked(NamedTuple):
+    """Which messages of a room: so many below a place, and so many from it on; without a place the newest."""
+
+    below: int
+    above: int
+    place: int | None = None
+
+    @classmethod
+    def by(cls, limit: int, before: int | None, after: int | None, around: int | None) -> "_Asked":
+        if before is not None:
+            return cls(limit, 0, before)
+        if after is not None:
+            return cls(0, limit, after + 1)
+        if around is not None:
+            return cls(limit // 2, limit - limit // 2, around)
+        return cls(limit, 0)
+
+    @property
+    def statement(self) -> sa.Select[Any] | sa.CompoundSelect[Any]:
+        """One more of each tells whether there are more."""
+        return _newest(self.below + 1) if self.place is None else _around(self.below + 1, self.above + 1)
+
+    def page(self, rows: Sequence[Sequence[Any]]) -> MessagePage:
+        found = sorted((_message(*row) for row in rows), key=_seq_of)
+        split = len(found) if self.place is None else bisect_left(found, self.place, key=_seq_of)
+        older = min(self.below, split)
+        return MessagePage(
+            messages=found[split - older : split + self.above],
+            has_older=split > self.below,
+            has_newer=len(found) - split > self.above,
+        )
 
 
 def said_of(row: Row) -> Said:
@@ -284,27 +338,30 @@ class SqlMessages(Messages):
         after: int | None = None,
         around: int | None = None,
     ) -> MessagePage:
-        if before is not None:
-            return await self._beside(room_id, before, below=limit, above=0)
-        if after is not None:
-            return await self._beside(room_id, after + 1, below=0, above=limit)
-        if around is not None:
-            return await self._beside(room_id, around, below=limit // 2, above=limit - limit // 2)
-        rows = await self._statements.values(_newest(limit + 1), {"of_room": room_id})
-        newest = [_message(*row) for row in reversed(rows[:limit])]
-        return MessagePage(messages=newest, has_older=len(rows) > limit, has_newer=False)
+        asked = _Asked.by(limit, before, after, around)
+        rows = await self._statements.values(asked.statement, {"of_room": room_id, "place": asked.place})
+        return asked.page(rows)
 
-    async def _beside(self, room_id: RoomId, place: int, *, below: int, above: int) -> MessagePage:
-        """So many below a place, and so many from it on; one more of each tells whether there are more."""
-        rows = await self._statements.values(_around(below + 1, above + 1), {"of_room": room_id, "place": place})
-        found = sorted((_message(*row) for row in rows), key=lambda message: message.seq)
-        older = [message for message in found if message.seq < place]
-        newer = [message for message in found if message.seq >= place]
-        return MessagePage(
-            messages=[*older[len(older) - min(below, len(older)) :], *newer[:above]],
-            has_older=len(older) > below,
-            has_newer=len(newer) > above,
-        )
+    async def page_for(
+        self,
+        user_id: UserId,
+        room_id: RoomId,
+        limit: int,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        around: int | None = None,
+    ) -> MessagePage | None:
+        """In one trip."""
+        asked = _Asked.by(limit, before, after, around)
+        parameters = {"of_room": room_id, "of_user": user_id, "place": asked.place}
+        rows = await self._statements.values(_behind_its_door(asked.statement), parameters)
+        if not rows:
+            return None
+        standing, visibility = rows[0][len(MESSAGE_COLUMNS) :]
+        if not is_open_to(Standing(standing) if standing else None, Visibility(visibility)):
+            return None
+        return asked.page([row[: len(MESSAGE_COLUMNS)] for row in rows if row[0] is not None])
 
     async def context(self, room_id: RoomId, up_to: int, limit: int) -> Context:
         rows = await self._statements.rows(_CONTEXT, _context_values(room_id, up_to, limit))

@@ -12,10 +12,19 @@ from adapters.sql.statements import SqlStatements
 from adapters.sql.steps import SqlSteps
 from adapters.sql.summaries import KnownSummaries, SqlSummaries
 from adapters.sql.users import SqlUsers
-from chat_core.domain.ids import ReplyId
+from chat_core.domain.ids import ReplyId, RoomId, UserId
 from chat_core.domain.message import Message
 from chat_core.domain.reply import Attempt, Reply
-from chat_core.ports.storage import Accepted, Answered, Claim, Claimed, Offer, Transaction, UnitOfWork
+from chat_core.ports.storage import (
+    Accepted,
+    Answered,
+    Claim,
+    Claimed,
+    MessagePage,
+    Offer,
+    Transaction,
+    UnitOfWork,
+)
 
 
 class SqlTransaction(Transaction):
@@ -70,6 +79,18 @@ class SqlTransaction(Transaction):
         self, message: Message, fingerprint: bytes, reply: Reply, attempt: Attempt | None, *, alone: bool = False
     ) -> int | None:
         return await self._steps.answer(message, fingerprint, reply, attempt, alone=alone)
+
+    async def page_for(
+        self,
+        user_id: UserId,
+        room_id: RoomId,
+        limit: int,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        around: int | None = None,
+    ) -> MessagePage | None:
+        return await self.messages.page_for(user_id, room_id, limit, before=before, after=after, around=around)
 
     async def answered(self, reply_id: ReplyId) -> Answered | None:
         return await self._steps.answered(reply_id)

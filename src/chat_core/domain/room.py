@@ -52,6 +52,12 @@ class Standing(StrEnum):
     REMOVED = "removed"
 
 
+def is_open_to(standing: Standing | None, visibility: Visibility) -> bool:
+    """Whether a room is open to somebody who stands to it so, ``None`` for a stranger: the one place where that is
+    decided. A public room is open to everyone who was not removed from it; a private one to its members alone."""
+    return standing is Standing.ACTIVE or (visibility is Visibility.PUBLIC and standing is not Standing.REMOVED)
+
+
 @value(kw_only=True)
 class RoomAI:
     """How the room's AI behaves. ``None`` leaves a choice to the service or the provider."""
@@ -125,11 +131,7 @@ class Membership:
 
 @value(kw_only=True)
 class Door:
-    """One room as one person finds it: the one place where access is decided.
-
-    A public room is open to everyone who was not removed from it; a private one to its members alone. For all others
-    a room looks as if it did not exist.
-    """
+    """One room as one person finds it. To whom it is not open (``is_open_to``), it looks as if it did not exist."""
 
     room: Room
     user_id: UserId | None
@@ -141,10 +143,7 @@ class Door:
 
     @property
     def is_open(self) -> bool:
-        if self.is_member:
-            return True
-        removed = self.membership is not None and self.membership.standing is Standing.REMOVED
-        return self.room.visibility is Visibility.PUBLIC and not removed
+        return is_open_to(self.membership.standing if self.membership else None, self.room.visibility)
 
     @property
     def is_owner(self) -> bool:

@@ -639,6 +639,22 @@ class Transaction(Protocol):
             await self.replies.end_attempt(attempt)
         return door.room.last_seq if await self.replies.finish(reply) else None
 
+    async def page_for(
+        self,
+        user_id: UserId,
+        room_id: RoomId,
+        limit: int,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        around: int | None = None,
+    ) -> MessagePage | None:
+        """As ``messages.page``, where this room is open to this person; ``None`` where it is not."""
+        door = await self.rooms.door(room_id, user_id)
+        if door is None or not door.is_open:
+            return None
+        return await self.messages.page(room_id, limit, before=before, after=after, around=around)
+
     async def answered(self, reply_id: ReplyId) -> Answered | None:
         """The reply with this id, and its message as that is now."""
         reply = await self.replies.get(reply_id)

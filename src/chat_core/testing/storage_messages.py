@@ -7,13 +7,22 @@ from datetime import timedelta
 import pytest
 
 from chat_core.domain.ids import MessageId, RoomId, UserId, uuid7
-from chat_core.domain.message import MessageStatus, Said, fingerprint
-from chat_core.domain.room import EventKind, LogEntry, Room
+from chat_core.domain.message import Message, MessageStatus, Said, fingerprint
+from chat_core.domain.room import EventKind, LogEntry, Room, Standing, Visibility
 from chat_core.domain.user import User
 from chat_core.errors import NotAuthenticated
 from chat_core.ports.storage import DuplicateMessage, MessagePage, UnitOfWork
 from chat_core.testing.contract import Contract
-from chat_core.testing.samples import MOMENT, a_message, a_user, any_texts, said, stored_room, stored_user
+from chat_core.testing.samples import (
+    MOMENT,
+    a_message,
+    a_user,
+    any_texts,
+    said,
+    stored_member,
+    stored_room,
+    stored_user,
+)
 
 
 async def _a_room(uow: UnitOfWork) -> tuple[User, Room]:
@@ -205,6 +214,48 @@ class MessageClauses(Contract):
                         start = places.index(page[0])
                         assert page == places[start : start + len(page)]
                         assert (older, newer) == (start > 0, start + len(page) < len(places))
+
+    async def test_a_page_for_somebody_is_that_of_the_room_where_it_is_open_to_them(self, uow: UnitOfWork) -> None:
+        """Each combination of visibility and standing, with messages and without; and none of a room that is not there
+        or was deleted."""
+        owner, other = await stored_user(uow), await stored_user(uow, "ben")
+        opened = 0
+        for visibility in Visibility:
+            for standing in (None, *Standing):
+                room = await stored_room(uow, owner, visibility=visibility)
+                if standing is not None:
+                    await stored_member(uow, room, other, standing)
+                stored: list[Message] = []
+                for _ in range(2):
+                    async with uow.read() as tx:
+                        door = await tx.rooms.door(room.id, other.id)
+                        assert door is not None
+                        page = await tx.page_for(other.id, room.id, 5)
+                    assert (page is not None) == door.is_open
+                    assert page is None or page.messages == stored
+                    opened += page is not None
+                    stored.append(await said(uow, room, owner))
+        assert opened == 8
+        room = await stored_room(uow, owner)
+        await said(uow, room, owner)
+        async with uow() as tx:
+            await tx.rooms.delete(room.id, MOMENT)
+            await tx.commit()
+        async with uow.read() as tx:
+            assert await tx.page_for(owner.id, room.id, 5) is None
+            assert await tx.page_for(owner.id, RoomId(uuid7()), 5) is None
+
+    async def test_a_page_for_somebody_is_where_it_was_asked_for(self, uow: UnitOfWork) -> None:
+        """The same as without somebody, from wherever, and beyond either end."""
+        room = await _a_room_with_holes(uow)
+        reader = await stored_user(uow, "ben")
+        async with uow.read() as tx:
+            for limit in (1, 3, 7, 20):
+                assert await tx.page_for(reader.id, room.id, limit) == await tx.messages.page(room.id, limit)
+                for place in (0, 1, 5, 6, 10, 12, 99):
+                    for where in ("before", "after", "around"):
+                        found = await tx.page_for(reader.id, room.id, limit, **{where: place})
+                        assert found == await tx.messages.page(room.id, limit, **{where: place})
 
     async def test_pages_in_either_direction_walk_the_whole_log(self, uow: UnitOfWork) -> None:
         """Each message once, whatever the size of the pages."""

@@ -38,8 +38,10 @@ class ListMessages:
         if sum(place is not None for place in (before, after, around)) > 1:
             raise Invalid("Give at most one of 'before', 'after' and 'around'.")
         async with self.uow.read() as tx:
-            open_door(await tx.rooms.door(room_id, actor.user_id))
-            return await tx.messages.page(room_id, limit, before=before, after=after, around=around)
+            page = await tx.page_for(actor.user_id, room_id, limit, before=before, after=after, around=around)
+        if page is None:
+            raise NotFound
+        return page
 
 
 async def _message_in(tx: Transaction, room_id: RoomId, message_id: MessageId) -> Message:
