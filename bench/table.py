@@ -32,8 +32,8 @@ class Row:
 
 
 async def in_turn(things: Mapping[str, Callable[[], Awaitable[T]]], rounds: int) -> dict[str, list[T]]:
-    """Measure each, and all again the other way round, so many times (A B, B A): so that a drift of the machine meets all
-    alike, and what one leaves behind, such as the writing of a database, not always the same other one."""
+    """Measure each, and all again the other way round, so many times (A B, B A): so that a drift of the machine meets
+    all alike, and what one leaves behind, such as the writing of a database, not always the same other one."""
     found: dict[str, list[T]] = {name: [] for name in things}
     order = list(things.items())
     for _ in range(rounds):
