@@ -168,7 +168,9 @@ def _message(
     edited_at: datetime | None,
     status: str,
     username: str | None,
+    *_: object,
 ) -> Message:
+    """Of a row's values; there may be others behind them."""
     kind = _KINDS[message_type]
     return Message(
         id=id_,
@@ -361,7 +363,8 @@ class SqlMessages(Messages):
         standing, visibility = rows[0][len(MESSAGE_COLUMNS) :]
         if not is_open_to(Standing(standing) if standing else None, Visibility(visibility)):
             return None
-        return asked.page([row[: len(MESSAGE_COLUMNS)] for row in rows if row[0] is not None])
+        # There is one row without a message where there is no other.
+        return asked.page(rows if rows[0][0] is not None else ())
 
     async def context(self, room_id: RoomId, up_to: int, limit: int) -> Context:
         rows = await self._statements.rows(_CONTEXT, _context_values(room_id, up_to, limit))
