@@ -458,7 +458,7 @@ class Container(containers.DeclarativeContainer):
         ends=ends,
         hurry=providers.Callable(lambda draining: draining.hurries, draining),
     )
-    follow_reply = providers.Singleton(follow.FollowReply, uow=uow, feed=feed)
+    follow_reply = providers.Singleton(follow.FollowReply, uow=uow, feed=feed, ends=ends)
     read_reply = providers.Singleton(replies.ReadReply, uow=uow)
     stop_reply = providers.Singleton(replies.StopReply, uow=uow, feed=feed, await_reply=await_reply)
     retry_reply = providers.Singleton(replies.RetryReply, uow=uow, room_feed=room_feed, queue=queue, quotas=quotas)

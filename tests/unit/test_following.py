@@ -17,6 +17,7 @@ from chat_core.testing.fake_provider.script import NASTY_TEXT
 from chat_core.testing.models import Gate, Step, answer
 from chat_core.use_cases.follow import Answered, Delta, Ended, FollowReply, Quiet, ReplyEvent, Reset
 from chat_core.use_cases.parts import KeepParts, ShowParts
+from chat_core.use_cases.replies import Ends
 from tests.world import NewWorld, World
 
 BEGINS = AttemptBegins(provider="gemini", model="flash")
@@ -312,7 +313,7 @@ async def test_later_text_is_joined_and_the_first_is_not(new_world: NewWorld):
 
 def on_another_process(world: World, **changes: object) -> FollowReply:
     """Following with a feed of its own, which hears nothing of the maker: over the storage alone."""
-    return follower(world, feed=MemoryReplyFeed(), poll_every=0.005, **changes)
+    return follower(world, feed=MemoryReplyFeed(), ends=Ends(), poll_every=0.005, **changes)
 
 
 async def keeping(world: World) -> Callable[[], Awaitable[None]]:
@@ -379,6 +380,24 @@ async def test_a_stream_waits_while_the_storage_is_away(new_world: NewWorld):
     gate.open()
     await making.end()
     assert text_of(await viewer.to_the_end()) == "ab"
+
+
+async def test_the_end_of_a_reply_that_was_made_here_is_not_read_back(new_world: NewWorld):
+    gate = Gate()
+    world = new_world([Text("a"), gate, Text("b"), STOP])
+    reply = await a_reply(world)
+    viewer = Viewer(follower(world), reply)
+    making = world.begin(reply)
+    await viewer.sees("a")
+    reads = world.uow.reads
+    gate.open()
+    await making.end()
+    *_, answered, ended = await viewer.to_the_end()
+    assert world.uow.reads == reads
+    assert isinstance(answered, Answered)
+    assert isinstance(ended, Ended)
+    # As one shows it who reads it.
+    assert (await followed(on_another_process(world), reply))[-2:] == [answered, ended]
 
 
 async def test_a_stream_that_begins_while_the_storage_is_away_says_so(new_world: NewWorld):

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from chat_core.domain.ids import ReplyId
 from chat_core.domain.message import Message, MessageStatus
@@ -10,6 +10,7 @@ from chat_core.domain.reply import Cuts, Part, Place, Reply, ReplyStatus
 from chat_core.errors import NotFound, Unavailable
 from chat_core.ports.delivery import PartsWatch, ReplyFeed
 from chat_core.ports.storage import UnitOfWork
+from chat_core.use_cases.replies import Ends
 from chat_core.values import value
 
 
@@ -168,15 +169,16 @@ class _Viewer:
 class FollowReply:
     """The events of a reply, from its start or from behind the place ``after``, to its end, in order and each once.
 
-    What the feed brings is shown at once. The storage decides about everything else: it is looked at when the row is
-    announced, when an epoch begins whose maker does not say how, every ``look_every`` seconds, and every
-    ``poll_every`` where the feed does not bring parts; while it is away the stream waits. Ends early, without
-    ``Ended``, soon after ``leave`` says so. Raises ``NotFound`` where there is no such reply; who may see it is for the
-    caller to decide.
+    What the feed brings is shown at once, and so is the end of a reply that was made in this process (``ends``). The
+    storage decides about everything else: it is looked at when the row is announced, when an epoch begins whose maker
+    does not say how, every ``look_every`` seconds, and every ``poll_every`` where the feed does not bring parts; while
+    it is away the stream waits. Ends early, without ``Ended``, soon after ``leave`` says so. Raises ``NotFound`` where
+    there is no such reply; who may see it is for the caller to decide.
     """
 
     uow: UnitOfWork
     feed: ReplyFeed
+    ends: Ends = field(default_factory=Ends)
     look_every: float = 2.0
     poll_every: float = 0.25
     quiet_after: float = 15.0
@@ -193,25 +195,26 @@ class FollowReply:
         """``known`` is the reply as it was stored a moment ago: then the storage is not asked again for the same."""
         viewer = _Viewer(after)
         async with self.feed.follow(reply_id) as watch:
-            look = _Look(reply=known) if known is not None else await self._look(reply_id, viewer, watch)
-            now = spoke = looked = self.monotonic()
-            while True:
-                for event in self._news(viewer, look, watch):
-                    spoke = now
-                    yield event
-                if look.reply.final or leave():
-                    return
-                if now - spoke >= self.quiet_after:
-                    spoke = now
-                    yield Quiet()
-                every = self.look_every if watch.live else self.poll_every
-                announced = await watch.wait(min(0.5, looked + every - now))
-                now = self.monotonic()
-                if not announced and (begun := _begun(look.reply, watch)) is not None:
-                    look = _Look(reply=begun)
-                elif announced or watch.epoch > look.reply.epoch or now - looked >= every:
-                    look = await self._look(reply_id, viewer, watch, look)
-                    looked = now = self.monotonic()
+            with self.ends.awaited(reply_id):
+                look = _Look(reply=known) if known is not None else await self._look(reply_id, viewer, watch)
+                now = spoke = looked = self.monotonic()
+                while True:
+                    for event in self._news(viewer, look, watch):
+                        spoke = now
+                        yield event
+                    if look.reply.final or leave():
+                        return
+                    if now - spoke >= self.quiet_after:
+                        spoke = now
+                        yield Quiet()
+                    every = self.look_every if watch.live else self.poll_every
+                    announced = await watch.wait(min(0.5, looked + every - now))
+                    now = self.monotonic()
+                    if not announced and (begun := _begun(look.reply, watch)) is not None:
+                        look = _Look(reply=begun)
+                    elif announced or watch.epoch > look.reply.epoch or now - looked >= every:
+                        look = await self._look(reply_id, viewer, watch, look)
+                        looked = now = self.monotonic()
 
     def _news(self, viewer: _Viewer, look: _Look, watch: PartsWatch) -> Iterator[ReplyEvent]:
         if look.reply.final:
@@ -223,14 +226,16 @@ class FollowReply:
                 yield from viewer.takes(watch.parts(viewer.place))
 
     async def _look(self, reply_id: ReplyId, viewer: _Viewer, watch: PartsWatch, last: _Look | None = None) -> _Look:
+        if (end := self.ends.get(reply_id)) is not None:
+            return _Look(reply=end.reply, message=end.message)
         try:
             async with self.uow.read() as tx:
-                reply = await tx.replies.get(reply_id)
-                if reply is None:
+                answer = await tx.answered(reply_id)
+                if answer is None:
                     raise NotFound
+                reply = answer.reply
                 if reply.final:
-                    message = await tx.messages.get(reply.message_id) if reply.message_id else None
-                    return _Look(reply=reply, message=message)
+                    return _Look(reply=reply, message=answer.message)
                 if reply.status is ReplyStatus.QUEUED:
                     return _Look(reply=reply)
                 place = viewer.place
