@@ -58,6 +58,11 @@ async def test_each_gets_its_own_answers(wired: Wired):
     assert await answers[-1] == [b"x" * 1_000_000]
 
 
+async def test_whoever_asks_nothing_is_in_nobody_s_way(wired: Wired):
+    answers = [wired.post(("ECHO", "a")), wired.post(), wired.post(("ECHO", "b"))]
+    assert [await answer for answer in answers] == [[b"a"], [], [b"b"]]
+
+
 async def test_an_error_stands_in_the_place_of_its_answer(wired: Wired):
     [first, refused, last] = await wired.post(("ECHO", "a"), ("XADD", "k", "NOMKSTREAM"), ("ECHO", "b"))
     assert (first, last) == (b"a", b"b")

@@ -199,6 +199,8 @@ class RedisReplyFeed(ReplyFeed):
         key = _key(reply_id)
         if not anew:
             new = written.parts[written.sent :]
+            if not new:
+                return True  # brought with those before it
             answers = await self._line.ask(*(("XADD", key, "NOMKSTREAM", *_entry(part)) for part in new))
             if None not in answers:
                 return await self._taken(key, written, answers, len(new))

@@ -39,6 +39,11 @@ class Order:
         self.commands, self.answer, self.since = commands, answer, since
         self.answers: list[Any] = []
 
+    def complete(self) -> None:
+        """All of them are there."""
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_result(self.answers)
+
     def fail(self, error: Exception) -> None:
         if self.answer is not None and not self.answer.done():
             self.answer.set_exception(error)
@@ -128,6 +133,9 @@ class Wire:
             raise ConnectionError("Redis is away")
         if len(self._waiting) >= MOST:
             raise ConnectionError("Redis is too slow")
+        if not order.commands:
+            order.complete()  # nothing would ever come for it, and all behind it would wait
+            return
         packed = b"".join(map(_pack, order.commands))
         loop = asyncio.get_running_loop()
         order.since = loop.time()
@@ -231,5 +239,4 @@ class Wire:
         order.answers.append(said)
         if len(order.answers) == len(order.commands):
             self._waiting.popleft()
-            if order.answer is not None and not order.answer.done():
-                order.answer.set_result(order.answers)
+            order.complete()

@@ -263,6 +263,23 @@ class ReplyFeedContract(Contract):
             await _until(watch, lambda: len(watch.parts(Place(1, 1))) == 2)
             await other.end(reply_id)
 
+    async def test_parts_that_come_faster_than_they_are_brought_are_seen(
+        self, feed: ReplyFeed, elsewhere: ReplyFeed | None
+    ) -> None:
+        """A maker may append the next part while the one before is on its way. What is brought together is brought
+        once, each is told so, and none is in the way of what is said after it."""
+        reply_id, other = a_reply(), shown(elsewhere, "elsewhere")
+        async with asyncio.timeout(PATIENCE), feed.follow(reply_id) as watch:
+            assert await other.begin(reply_id, 1)
+            await _until(watch, lambda: watch.epoch == 1)
+            parts = [a_part(1, number) for number in range(1, 6)]
+            assert all(await asyncio.gather(*(other.append(reply_id, [part]) for part in parts)))
+            await _until(watch, lambda: watch.parts(Place(1, 0)) == parts)
+            await other.announce(reply_id)
+            while not await watch.wait(3600):
+                pass
+            await other.end(reply_id)
+
     async def test_whoever_comes_back_sees_all_of_it(self, feed: ReplyFeed, elsewhere: ReplyFeed | None) -> None:
         """Those who left, and came back at once or after more was appended; the adapter may have forgotten what it
         knew for them, and has to bring it again."""
