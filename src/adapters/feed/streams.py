@@ -72,6 +72,10 @@ def _entry(part: Part) -> Command:
     return (f"{part.epoch}-{part.offset}", *field)
 
 
+def _added(key: str, parts: Sequence[Part]) -> Iterator[Command]:
+    return (("XADD", key, "NOMKSTREAM", *_entry(part)) for part in parts)
+
+
 class _Written:
     """What one maker here has brought to its stream: all up to the offset ``sent``."""
 
@@ -84,6 +88,8 @@ class _Written:
         self.fenced = False
         #: Whether it is to have a stream.
         self.wanted = epoch > 1
+        #: Its beginning is on its way, and nothing behind it.
+        self.begins = False
         self.lock = asyncio.Lock()
 
 
@@ -125,7 +131,11 @@ class RedisReplyFeed(ReplyFeed):
         if self._wanted.pop(reply_id, None) is not None:
             written.wanted = True
         if written.wanted:
-            return await self._bring(reply_id, written, anew=True)
+            written.begins = True
+            try:
+                return await self._bring(reply_id, written, anew=True)
+            finally:
+                written.begins = False
         try:
             await self._line.ask(("PING",))
         except (RedisError, OSError):
@@ -142,11 +152,16 @@ class RedisReplyFeed(ReplyFeed):
         written.parts.extend(parts)
         if not written.wanted:
             return self._line.answers
-        bringing = self._bring(reply_id, written)
         if not written.lock.locked():
-            return await bringing
-        # Behind its beginning, which is on its way. Those who follow get it also where the maker goes on meanwhile.
-        return await asyncio.shield(self._soon(bringing))
+            return await self._bring(reply_id, written)
+        ahead = None
+        if written.begins:
+            # Without waiting for Redis' word on the beginning: where there is none, nothing is added to it. Later ones
+            # wait for the word on those before them, for what is added behind a hole stays behind it.
+            written.begins = False
+            ahead = self._line.post(*_added(_key(reply_id), written.parts))
+        # Those who follow get it also where the maker goes on meanwhile.
+        return await asyncio.shield(self._soon(self._bring(reply_id, written, ahead=ahead)))
 
     async def end(self, reply_id: ReplyId) -> None:
         await self._local.end(reply_id)
@@ -187,23 +202,33 @@ class RedisReplyFeed(ReplyFeed):
         # One that has its end meanwhile leaves no stream behind: it is stored.
         return self._written.get(reply_id) is written and await self._bring(reply_id, written, anew=True)
 
-    async def _bring(self, reply_id: ReplyId, written: _Written, *, anew: bool = False) -> bool:
+    async def _bring(
+        self,
+        reply_id: ReplyId,
+        written: _Written,
+        *,
+        anew: bool = False,
+        ahead: "asyncio.Future[list[Any]] | None" = None,
+    ) -> bool:
+        """``ahead``: what Redis says of the first parts, which were sent already."""
         async with written.lock:
             try:
-                return written.fenced or await self._write(reply_id, written, anew)
+                answers = None if ahead is None else await ahead
+                return written.fenced or await self._write(reply_id, written, anew, answers)
             except (RedisError, OSError) as error:
                 log.debug("parts of a reply were not brought to Redis: %s", error)
                 return False
 
-    async def _write(self, reply_id: ReplyId, written: _Written, anew: bool) -> bool:
+    async def _write(self, reply_id: ReplyId, written: _Written, anew: bool, answers: list[Any] | None) -> bool:
         key = _key(reply_id)
         if not anew:
-            new = written.parts[written.sent :]
-            if not new:
-                return True  # brought with those before it
-            answers = await self._line.ask(*(("XADD", key, "NOMKSTREAM", *_entry(part)) for part in new))
+            if answers is None:
+                new = written.parts[written.sent :]
+                if not new:
+                    return True  # brought with those before it
+                answers = await self._line.ask(*_added(key, new))
             if None not in answers:
-                return await self._taken(key, written, answers, len(new))
+                return await self._taken(key, written, answers, written.sent + len(answers))
         everything = (
             ("MULTI",),
             ("XADD", key, f"{written.epoch}-0", _BEGIN, ":".join(written.request or ())),
@@ -213,14 +238,12 @@ class RedisReplyFeed(ReplyFeed):
         )
         count = len(written.parts)
         answers = await self._line.ask(*everything)
-        return await self._taken(key, written, answers[-1] if isinstance(answers[-1], list) else answers, count, 0)
+        return await self._taken(key, written, answers[-1] if isinstance(answers[-1], list) else answers, count)
 
-    async def _taken(
-        self, key: str, written: _Written, answers: Sequence[Any], count: int, since: int | None = None
-    ) -> bool:
+    async def _taken(self, key: str, written: _Written, answers: Sequence[Any], sent: int) -> bool:
         """Note how far the stream has come, by what Redis said; and whether it is still ours."""
         if not any(isinstance(answer, ResponseError) for answer in answers):
-            written.sent = (written.sent if since is None else since) + count
+            written.sent = sent
             return True
         # An id was not larger than the last: another maker's is there, or ours from a time whose answer was lost.
         (last,) = await self._line.ask(("XREVRANGE", key, "+", "-", "COUNT", 1))

@@ -14,15 +14,17 @@ from chat_core.ports.language_model import Conversation, End, FinishReason, Text
 _Event = TypeVar("_Event")
 
 
-def turns_to_send(conversation: Conversation) -> list[tuple[TurnRole, list[str]]]:
+def turns_to_send(conversation: Conversation) -> list[tuple[TurnRole, tuple[str, ...]]]:
     """The turns with their parts, apart from blank ones, which some refuse. Raises ``ModelRefused`` where none is left.
 
     Turns keep their roles and parts; several of one role in a row are fine. A conversation has to begin with a user, so
     answers whose question was left out are left out too: words that nobody said are not put in their place.
     """
-    turns: list[tuple[TurnRole, list[str]]] = []
+    turns: list[tuple[TurnRole, tuple[str, ...]]] = []
     for turn in conversation.turns:
-        parts = [part for part in turn.parts if part.strip()]
+        parts = turn.parts
+        if not all(map(str.strip, parts)):
+            parts = tuple(filter(str.strip, parts))
         if parts and (turns or turn.role is TurnRole.USER):
             turns.append((turn.role, parts))
     if not turns:

@@ -115,7 +115,10 @@ def takes_temperature(model: str) -> bool:
 def request(conversation: Conversation, model: str, thinking: str | None) -> bytes:
     """The body. Raises ``ModelRefused`` where there is nothing that Gemini would take."""
     turns = turns_to_send(conversation)
-    contents = [{"role": role.value, "parts": [{"text": part} for part in parts]} for role, parts in turns]
+    contents = [
+        {"role": role, "parts": [{"text": parts[0]}] if len(parts) == 1 else [{"text": part} for part in parts]}
+        for role, parts in turns
+    ]
     config: dict[str, Any] = {}
     if conversation.temperature is not None and takes_temperature(model):
         config["temperature"] = conversation.temperature
