@@ -291,6 +291,23 @@ async def test_the_beginning_of_an_answer_does_not_wait_for_more_of_another(valk
 
 
 @pytest.mark.redis
+async def test_what_redis_had_no_room_for_comes_later_and_leaves_no_hole(valkey: Valkey):
+    reply_id = a_reply()
+    async with asyncio.timeout(20), redis_feed(valkey) as (feed, _), redis_feed(valkey) as (elsewhere, _):
+        with client(url_of(valkey), timeout=5) as redis:
+            redis.config_set("maxmemory", "1")
+            beginning = asyncio.create_task(elsewhere.begin(reply_id, 2))
+            await asyncio.sleep(0)  # so that it is on its way
+            assert not await elsewhere.append(reply_id, [a_part(2, 1)])
+            assert not await beginning
+            redis.config_set("maxmemory", "0")
+        assert await elsewhere.append(reply_id, [a_part(2, 2)])
+        async with feed.follow(reply_id) as watch:
+            while watch.parts(Place(2, 0)) != [a_part(2, 1), a_part(2, 2)]:
+                await watch.wait(3600)
+
+
+@pytest.mark.redis
 async def test_a_worker_that_falls_silent_is_not_counted_on(valkey: Valkey):
     now = 0.0
     listener = RedisLine(url_of(valkey), monotonic=lambda: now)

@@ -222,13 +222,14 @@ class RedisReplyFeed(ReplyFeed):
     async def _write(self, reply_id: ReplyId, written: _Written, anew: bool, answers: list[Any] | None) -> bool:
         key = _key(reply_id)
         if not anew:
+            since = written.sent if answers is None else 0
             if answers is None:
-                new = written.parts[written.sent :]
+                new = written.parts[since:]
                 if not new:
                     return True  # brought with those before it
                 answers = await self._line.ask(*_added(key, new))
             if None not in answers:
-                return await self._taken(key, written, answers, written.sent + len(answers))
+                return await self._taken(key, written, answers, since + len(answers))
         everything = (
             ("MULTI",),
             ("XADD", key, f"{written.epoch}-0", _BEGIN, ":".join(written.request or ())),

@@ -280,6 +280,22 @@ class ReplyFeedContract(Contract):
                 pass
             await other.end(reply_id)
 
+    async def test_a_maker_need_not_wait_until_its_epoch_has_begun(
+        self, feed: ReplyFeed, elsewhere: ReplyFeed | None
+    ) -> None:
+        """``begin`` may take a while, and the first parts be there before it returns. They are part of the epoch."""
+        reply_id, other = a_reply(), shown(elsewhere, "elsewhere")
+        async with asyncio.timeout(PATIENCE), feed.follow(reply_id) as watch:
+            for epoch in (1, 2):
+                parts = [a_part(epoch, number) for number in range(1, 4)]
+                beginning = asyncio.create_task(other.begin(reply_id, epoch))
+                await asyncio.sleep(0)  # so that it is on its way
+                appending = [asyncio.create_task(other.append(reply_id, [part])) for part in parts]
+                assert await beginning
+                assert all(await asyncio.gather(*appending))
+                await _until(watch, lambda epoch=epoch, parts=parts: watch.parts(Place(epoch, 0)) == parts)
+            await other.end(reply_id)
+
     async def test_whoever_comes_back_sees_all_of_it(self, feed: ReplyFeed, elsewhere: ReplyFeed | None) -> None:
         """Those who left, and came back at once or after more was appended; the adapter may have forgotten what it
         knew for them, and has to bring it again."""
