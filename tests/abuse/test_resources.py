@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 import sqlalchemy as sa
 import websockets
+from sqlalchemy.util import greenlet_spawn
 
 from adapters.sql.compiled import Compiled
 from adapters.sql.engine import Database, Limits, normalize_url
@@ -182,13 +183,17 @@ async def fill(url: str, room: str, user: str, count: int) -> None:
         room_id, user_id, blob, moment = f"'{room}'::uuid", f"'{user}'::uuid", "'\\x00'::bytea", "now()"
     columns = "id, m_id, room_id, seq, user_id, message_type, content, fingerprint, created_at, status"
     row = f"{id_}, 'm-' || i, {room_id}, i, {user_id}, 'user', 'message ' || i, {blob}, {moment}, 'complete'"
+
+    def fill(engine: sa.Engine) -> None:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"INSERT INTO messages ({columns}) " + values.format(row, numbers))
+            connection.exec_driver_sql(f"UPDATE rooms SET last_seq = {count} WHERE id = {room_id}")  # noqa: S608
+        if engine.dialect.name == "postgresql":
+            with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+                connection.exec_driver_sql("ANALYZE")
+
     try:
-        async with database.write.begin() as connection:
-            await connection.exec_driver_sql(f"INSERT INTO messages ({columns}) " + values.format(row, numbers))
-            await connection.exec_driver_sql(f"UPDATE rooms SET last_seq = {count} WHERE id = {room_id}")  # noqa: S608
-        if database.dialect == "postgresql":
-            async with database.write.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-                await connection.exec_driver_sql("ANALYZE")
+        await greenlet_spawn(fill, database.write)
     finally:
         await database.close()
 
@@ -276,17 +281,20 @@ async def test_a_page_far_down_costs_what_the_newest_one_does(build: Build, data
             assert far <= early * 1.5 + 10, place
 
 
+def said_of(engine: sa.Engine, statement: str) -> Any:
+    with engine.connect() as connection:
+        return connection.exec_driver_sql(statement).scalar_one()
+
+
 @pytest.mark.abuse("A90")
 @pytest.mark.postgres
 async def test_no_statement_runs_for_long(postgres_url: str):
     database = Database(postgres_url)
     try:
-        async with database.read.connect() as connection:
-            for name, most in (("statement_timeout", 2000), ("lock_timeout", 2000)):
-                shown = (await connection.exec_driver_sql(f"SHOW {name}")).scalar_one()
-                assert 0 < int(shown.removesuffix("ms")) < most
+        for name, most in (("statement_timeout", 2000), ("lock_timeout", 2000)):
+            shown = await greenlet_spawn(said_of, database.read, f"SHOW {name}")
+            assert 0 < int(shown.removesuffix("ms")) < most
         with pytest.raises((sa.exc.DBAPIError, StorageUnavailable), match="statement timeout"):
-            async with database.read.connect() as connection:
-                await connection.exec_driver_sql("SELECT pg_sleep(30)")
+            await greenlet_spawn(said_of, database.read, "SELECT pg_sleep(30)")
     finally:
         await database.close()

@@ -5,8 +5,7 @@ from collections import deque
 from typing import Any, cast
 
 from sqlalchemy import exc
-from sqlalchemy.engine import Dialect
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.engine import Dialect, Engine
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 from sqlalchemy.util import greenlet_spawn
 
@@ -21,8 +20,8 @@ class HeldConnections:
     the next one that comes back. Raises ``sqlalchemy.exc.TimeoutError`` after the pool's time-out.
     """
 
-    def __init__(self, engine: AsyncEngine, dialect: Dialect) -> None:
-        self._pool = cast("QueuePool", engine.sync_engine.pool)
+    def __init__(self, engine: Engine, dialect: Dialect) -> None:
+        self._pool = cast("QueuePool", engine.pool)
         self._dialect = dialect
         self._idle: list[PoolProxiedConnection] = []
         # A turn is a connection, or none: then there is a free place in the pool.

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
+from sqlalchemy.util import greenlet_spawn
 
 from adapters.sql.engine import Database, normalize_url
 from adapters.sql.failures import translated
@@ -23,6 +23,7 @@ from chat_core.errors import StorageUnavailable
 
 if TYPE_CHECKING:
     from alembic.config import Config
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 #: Of PostgreSQL's advisory lock: "chat" in ASCII. All versions of this program take the same one.
 _LOCK = 0x63686174
@@ -61,14 +62,17 @@ async def check(database: Database) -> SchemaState:
             raise StorageUnavailable("There is no such directory for the database's file.")
         return SchemaState(current=None, head=SCHEMA_REVISION)
     try:
-        async with database.read.connect() as connection:
-            exists = await connection.run_sync(lambda sync: sa.inspect(sync).has_table("alembic_version"))
-            current = (await connection.execute(_CURRENT)).scalar() if exists else None
+        current = await greenlet_spawn(_current, database.read)
     except Exception as error:
         if (away := translated(error)) is not None:
             raise away from error
         raise
     return SchemaState(current=current, head=SCHEMA_REVISION)
+
+
+def _current(engine: sa.Engine) -> str | None:
+    with engine.connect() as connection:
+        return connection.scalar(_CURRENT) if sa.inspect(connection).has_table("alembic_version") else None
 
 
 def _is_yet_to_be_made(database: Database) -> bool:
@@ -120,11 +124,13 @@ def alembic_config() -> "Config":
 
 
 @asynccontextmanager
-async def migrating(url: str | sa.URL) -> AsyncIterator[AsyncConnection]:
+async def migrating(url: str | sa.URL) -> "AsyncIterator[AsyncConnection]":
     """A connection in a transaction that holds off everyone else who migrates, committed at the end.
 
     It has none of the server's time-outs: a migration may take as long as it needs.
     """
+    from sqlalchemy.ext.asyncio import create_async_engine
+
     normal = normalize_url(url) if isinstance(url, str) else url
     if normal.get_backend_name() == "sqlite":
         engine = create_async_engine(normal, poolclass=NullPool, connect_args={"timeout": _PATIENCE})

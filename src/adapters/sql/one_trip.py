@@ -1,6 +1,6 @@
 """aiosqlite, with a way to its connection's thread: several statements can be one trip there.
 
-A trip wakes two threads and costs more than most statements here. Given to ``create_async_engine(module=...)``.
+A trip wakes two threads and costs more than most statements here. Given to ``create_engine(module=...)``.
 """
 
 import asyncio
