@@ -9,7 +9,7 @@ from bench.load import Load, load, request
 from bench.plan import Size
 from bench.sends import Measure
 from bench.stage import Floor, Running, Stage
-from bench.table import Row, in_turn, median_of, rates
+from bench.table import Row, in_turn, rates
 from tests.e2e.service import PASSWORD
 from tests.faults.polling import until
 
@@ -18,11 +18,11 @@ SMALL = 1_000
 ROOMS = 1_000
 
 
-async def _compare(size: Size, clients: int = CLIENTS, /, **things: Measure) -> dict[str, Load]:
+async def _compare(size: Size, clients: int = CLIENTS, /, **things: Measure) -> dict[str, list[Load]]:
     for measure in things.values():
         await measure(clients, size.warm_up)
     deeds = {name: (lambda m=measure: m(clients, size.seconds)) for name, measure in things.items()}
-    return {name: median_of(found) for name, found in (await in_turn(deeds, size.rounds)).items()}
+    return await in_turn(deeds, size.rounds)
 
 
 def _asking(running: Running, requests: list[str]) -> Measure:

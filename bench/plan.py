@@ -21,7 +21,7 @@ class Size:
 
 
 FULL = Size(
-    quick=False, seconds=3.0, warm_up=3.0, rounds=5, paced=10, large=1_000_000, large_prompts=100_000, idle=2_000
+    quick=False, seconds=3.0, warm_up=3.0, rounds=7, paced=10, large=1_000_000, large_prompts=100_000, idle=2_000
 )
 QUICK = Size(quick=True, seconds=0.6, warm_up=0.3, rounds=2, paced=2, large=100_000, large_prompts=2_000, idle=300)
 

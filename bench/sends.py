@@ -9,7 +9,7 @@ from bench.floors.send import token
 from bench.load import Load, load, request
 from bench.plan import Size
 from bench.stage import Floor, Running, Stage, several
-from bench.table import Row, in_turn, median_of, missing, rates
+from bench.table import Row, in_turn, missing, paired, rates
 
 CLIENTS = (1, 16, 64)
 ROOMS = 64
@@ -71,7 +71,8 @@ async def database_alone(stage: Stage, size: Size, names: list[str]) -> list[Row
         found["pgbench"].append(await pgbench.sends(program, url, clients, size.seconds, stage.directory))
     hand, bench = (statistics.median(rates) for rates in found.values())
     note = "two statements and no more: what the database alone would give"
-    return [Row(name=name, what=what, unit="/s", ours=hand, floor=bench, ratio=hand / bench, note=note)]
+    ratio = paired(found["hand"], found["pgbench"])
+    return [Row(name=name, what=what, unit="/s", ours=hand, floor=bench, ratio=ratio, note=note)]
 
 
 async def sends(stage: Stage, size: Size, names: list[str]) -> list[Row]:
@@ -96,7 +97,7 @@ async def sends(stage: Stage, size: Size, names: list[str]) -> list[Row]:
         }
         # What has a target is measured more often.
         rounds = size.rounds if clients == 16 else (size.rounds + 1) // 2
-        found = {name: median_of(loads) for name, loads in (await in_turn(deeds, rounds)).items()}
+        found = await in_turn(deeds, rounds)
         for kind in kinds:
             if (kind, clients) not in wanted:
                 continue
@@ -108,7 +109,7 @@ async def sends(stage: Stage, size: Size, names: list[str]) -> list[Row]:
         for url in databases:
             await (await stage.connection(url)).execute("ANALYZE")
         deeds = {name: (lambda m=measures[name]: m(16, size.seconds)) for name in ("floor", "postgres")}
-        ours, by_hand = (median_of(loads) for loads in reversed((await in_turn(deeds, size.rounds)).values()))
+        by_hand, ours = (await in_turn(deeds, size.rounds)).values()
         note = "a database that is being filled has no statistics before autovacuum comes by, once a minute"
         rows["send-analyzed-16"] = rates(
             "send-analyzed-16", f"{WHAT['analyzed']}, 16 clients", ours, by_hand, note=note

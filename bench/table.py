@@ -1,7 +1,7 @@
 """The rows of the table, and how two things are held against each other."""
 
 import statistics
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -43,29 +43,37 @@ async def in_turn(things: Mapping[str, Callable[[], Awaitable[T]]], rounds: int)
     return found
 
 
-def median_of(loads: list[Load]) -> Load:
+def _median(loads: Sequence[Load]) -> Load:
     """The median of each of their figures, and the most that was refused."""
     fields = ("rate", "median_ms", "late_ms", "cpu_ms")
     medians = {field: statistics.median(getattr(load, field) for load in loads) for field in fields}
     return Load(**medians, refused=max(load.refused for load in loads))
 
 
-def rates(name: str, what: str, ours: Load, floor: Load, least: float | None = None, note: str = "") -> Row:
-    """A row of answers a second; ``least`` is the ratio to reach."""
-    ratio = ours.rate / floor.rate
+def paired(ours: Sequence[float], floor: Sequence[float]) -> float:
+    """The median of the rounds' ratios: what slows one round down slows both down."""
+    return statistics.median(one / other for one, other in zip(ours, floor, strict=True))
+
+
+def rates(
+    name: str, what: str, ours: Sequence[Load], floor: Sequence[Load], least: float | None = None, note: str = ""
+) -> Row:
+    """A row of answers a second, of the rounds of both; ``least`` is the ratio to reach."""
+    ratio = paired([load.rate for load in ours], [load.rate for load in floor])
+    mine, its = _median(ours), _median(floor)
     return Row(
         name=name,
         what=what,
         unit="/s",
-        ours=ours.rate,
-        floor=floor.rate,
+        ours=mine.rate,
+        floor=its.rate,
         ratio=ratio,
         target="" if least is None else f">= {least:.2g}",
-        met=None if least is None else ratio >= least and not ours.refused,
-        cpu_ms=ours.cpu_ms,
-        floor_cpu_ms=floor.cpu_ms,
-        note=(note or f"median {ours.median_ms:.1f} ms, 99th {ours.late_ms:.1f}")
-        + (f"; {ours.refused:.1%} refused" if ours.refused else ""),
+        met=None if least is None else ratio >= least and not mine.refused,
+        cpu_ms=mine.cpu_ms,
+        floor_cpu_ms=its.cpu_ms,
+        note=(note or f"median {mine.median_ms:.1f} ms, 99th {mine.late_ms:.1f}")
+        + (f"; {mine.refused:.1%} refused" if mine.refused else ""),
     )
 
 
