@@ -184,7 +184,7 @@ async def fill(url: str, room: str, user: str, count: int) -> None:
     columns = "id, m_id, room_id, seq, user_id, message_type, content, fingerprint, created_at, status"
     row = f"{id_}, 'm-' || i, {room_id}, i, {user_id}, 'user', 'message ' || i, {blob}, {moment}, 'complete'"
 
-    def fill(engine: sa.Engine) -> None:
+    def insert(engine: sa.Engine) -> None:
         with engine.begin() as connection:
             connection.exec_driver_sql(f"INSERT INTO messages ({columns}) " + values.format(row, numbers))
             connection.exec_driver_sql(f"UPDATE rooms SET last_seq = {count} WHERE id = {room_id}")  # noqa: S608
@@ -193,7 +193,7 @@ async def fill(url: str, room: str, user: str, count: int) -> None:
                 connection.exec_driver_sql("ANALYZE")
 
     try:
-        await greenlet_spawn(fill, database.write)
+        await greenlet_spawn(insert, database.write)
     finally:
         await database.close()
 

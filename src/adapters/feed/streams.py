@@ -88,8 +88,6 @@ class _Written:
         self.fenced = False
         #: Whether it is to have a stream.
         self.wanted = epoch > 1
-        #: Its beginning is on its way, and nothing behind it.
-        self.begins = False
         self.lock = asyncio.Lock()
 
 
@@ -131,11 +129,7 @@ class RedisReplyFeed(ReplyFeed):
         if self._wanted.pop(reply_id, None) is not None:
             written.wanted = True
         if written.wanted:
-            written.begins = True
-            try:
-                return await self._bring(reply_id, written, anew=True)
-            finally:
-                written.begins = False
+            return await self._bring(reply_id, written, anew=True)
         try:
             await self._line.ask(("PING",))
         except (RedisError, OSError):
@@ -149,17 +143,17 @@ class RedisReplyFeed(ReplyFeed):
         written = self._written.get(reply_id)
         if written is None:
             return False
+        first = not written.parts
         written.parts.extend(parts)
         if not written.wanted:
             return self._line.answers
         if not written.lock.locked():
             return await self._bring(reply_id, written)
         ahead = None
-        if written.begins:
-            # Without waiting for Redis' word on the beginning: where there is none, nothing is added to it. Later ones
-            # wait for the word on those before them, for what is added behind a hole stays behind it.
-            written.begins = False
-            ahead = self._line.post(*_added(_key(reply_id), written.parts))
+        if first:
+            # Only a beginning can be on its way. Redis' word on it is not waited for: where there is none, nothing is
+            # added. Later parts wait for the word on those before them: what is added behind a hole stays behind it.
+            ahead = self._line.post(*_added(_key(reply_id), parts))
         # Those who follow get it also where the maker goes on meanwhile.
         return await asyncio.shield(self._soon(self._bring(reply_id, written, ahead=ahead)))
 

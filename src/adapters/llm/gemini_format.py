@@ -115,6 +115,7 @@ def takes_temperature(model: str) -> bool:
 def request(conversation: Conversation, model: str, thinking: str | None) -> bytes:
     """The body. Raises ``ModelRefused`` where there is nothing that Gemini would take."""
     turns = turns_to_send(conversation)
+    # Nearly all have one part, and a comprehension is a call.
     contents = [
         {"role": role, "parts": [{"text": parts[0]}] if len(parts) == 1 else [{"text": part} for part in parts]}
         for role, parts in turns

@@ -154,7 +154,7 @@ _STATUSES = {status.value: status for status in MessageStatus}
 
 def message_of(row: Row) -> Message:
     """Of a row that begins with ``MESSAGE_COLUMNS``."""
-    return _message(*row[: len(MESSAGE_COLUMNS)])
+    return _message(*row)
 
 
 def _message(

@@ -234,10 +234,8 @@ class FollowReply:
                 if answer is None:
                     raise NotFound
                 reply = answer.reply
-                if reply.final:
+                if reply.status is not ReplyStatus.RUNNING:
                     return _Look(reply=reply, message=answer.message)
-                if reply.status is ReplyStatus.QUEUED:
-                    return _Look(reply=reply)
                 place = viewer.place
                 after = place if place is not None and place.epoch == reply.epoch else Place(reply.epoch, 0)
                 return _Look(reply=reply, parts=await tx.replies.parts(reply_id, after))

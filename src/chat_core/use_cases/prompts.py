@@ -112,8 +112,6 @@ def sizes_of(whole: Conversation, count: int) -> tuple[Sequence[int], int]:
 
 def first_that_fits(costs: Sequence[float], left: float) -> int:
     """The first of the latest messages that have room together; the last one always has."""
-    if sum(costs) <= left:
-        return 0
     first = len(costs) - 1
     left -= costs[first]
     while first > 0 and costs[first - 1] <= left:
