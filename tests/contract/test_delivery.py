@@ -291,6 +291,20 @@ async def test_the_beginning_of_an_answer_does_not_wait_for_more_of_another(valk
 
 
 @pytest.mark.redis
+async def test_the_beginning_of_an_answer_travels_with_its_first_part(valkey: Valkey, monkeypatch: Any):
+    monkeypatch.setattr(streams, "JOINED", 3600)
+    reply_id = a_reply()
+    async with asyncio.timeout(20), redis_feed(valkey) as (feed, line):
+        line.wanted([reply_id])
+        beginning = asyncio.create_task(feed.begin(reply_id, 1))
+        await asyncio.sleep(0)  # so that it is on its way
+        with client(url_of(valkey), timeout=5) as redis:
+            assert await feed.append(reply_id, [a_part(1, 1)])
+            assert redis.xlen(f"chat:reply:{reply_id}") == 2
+        assert await beginning
+
+
+@pytest.mark.redis
 async def test_what_redis_had_no_room_for_comes_later_and_leaves_no_hole(valkey: Valkey):
     reply_id = a_reply()
     async with asyncio.timeout(20), redis_feed(valkey) as (feed, _), redis_feed(valkey) as (elsewhere, _):

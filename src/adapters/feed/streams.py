@@ -43,6 +43,9 @@ MOST = 10_000
 BREATH = 0.005
 #: While no more than so many are followed, their beginnings are read without it.
 FEW = 4
+#: A beginning that keeps no earlier maker out waits so long for the first parts, in seconds, to be written with them:
+#: one trip less for each process, where the model is quick.
+JOINED = 0.005
 
 _TEXT, _RESET, _BEGIN = b"t", b"r", b"b"
 
@@ -72,10 +75,6 @@ def _entry(part: Part) -> Command:
     return (f"{part.epoch}-{part.offset}", *field)
 
 
-def _added(key: str, parts: Sequence[Part]) -> Iterator[Command]:
-    return (("XADD", key, "NOMKSTREAM", *_entry(part)) for part in parts)
-
-
 class _Written:
     """What one maker here has brought to its stream: all up to the offset ``sent``."""
 
@@ -86,9 +85,17 @@ class _Written:
         self.parts: list[Part] = []
         #: Another maker has the reply, and Redis takes nothing of this one any more.
         self.fenced = False
-        #: Whether it is to have a stream.
+        #: Whether it is to have a stream, and has had one.
         self.wanted = epoch > 1
+        self.begun = False
+        #: Done when there are parts.
+        self.first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.lock = asyncio.Lock()
+
+    def extend(self, parts: Sequence[Part]) -> None:
+        self.parts.extend(parts)
+        if self.parts and not self.first.done():
+            self.first.set_result(None)
 
 
 class RedisReplyFeed(ReplyFeed):
@@ -129,7 +136,7 @@ class RedisReplyFeed(ReplyFeed):
         if self._wanted.pop(reply_id, None) is not None:
             written.wanted = True
         if written.wanted:
-            return await self._bring(reply_id, written, anew=True)
+            return await self._open(reply_id, written)
         try:
             await self._line.ask(("PING",))
         except (RedisError, OSError):
@@ -143,19 +150,13 @@ class RedisReplyFeed(ReplyFeed):
         written = self._written.get(reply_id)
         if written is None:
             return False
-        first = not written.parts
-        written.parts.extend(parts)
+        written.extend(parts)
         if not written.wanted:
             return self._line.answers
         if not written.lock.locked():
             return await self._bring(reply_id, written)
-        ahead = None
-        if first:
-            # Only a beginning can be on its way. Redis' word on it is not waited for: where there is none, nothing is
-            # added. Later parts wait for the word on those before them: what is added behind a hole stays behind it.
-            ahead = self._line.post(*_added(_key(reply_id), parts))
         # Those who follow get it also where the maker goes on meanwhile.
-        return await asyncio.shield(self._soon(self._bring(reply_id, written, ahead=ahead)))
+        return await asyncio.shield(self._soon(self._bring(reply_id, written)))
 
     async def end(self, reply_id: ReplyId) -> None:
         await self._local.end(reply_id)
@@ -182,7 +183,7 @@ class RedisReplyFeed(ReplyFeed):
                 self._wanted.move_to_end(reply_id)
             elif not written.wanted:
                 written.wanted = True
-                _ = self._soon(self._bring_all(reply_id, written))
+                _ = self._soon(self._open(reply_id, written))
         while self._wanted and (len(self._wanted) > MOST or next(iter(self._wanted.values())) < now - RECENT):
             self._wanted.popitem(last=False)
 
@@ -192,38 +193,29 @@ class RedisReplyFeed(ReplyFeed):
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _bring_all(self, reply_id: ReplyId, written: _Written) -> bool:
+    async def _open(self, reply_id: ReplyId, written: _Written) -> bool:
+        if written.epoch == 1:
+            await asyncio.wait([written.first], timeout=JOINED)
         # One that has its end meanwhile leaves no stream behind: it is stored.
-        return self._written.get(reply_id) is written and await self._bring(reply_id, written, anew=True)
+        return self._written.get(reply_id) is written and await self._bring(reply_id, written)
 
-    async def _bring(
-        self,
-        reply_id: ReplyId,
-        written: _Written,
-        *,
-        anew: bool = False,
-        ahead: "asyncio.Future[list[Any]] | None" = None,
-    ) -> bool:
-        """``ahead``: what Redis says of the first parts, which were sent already."""
+    async def _bring(self, reply_id: ReplyId, written: _Written) -> bool:
         async with written.lock:
             try:
-                answers = None if ahead is None else await ahead
-                return written.fenced or await self._write(reply_id, written, anew, answers)
+                return written.fenced or await self._write(reply_id, written)
             except (RedisError, OSError) as error:
                 log.debug("parts of a reply were not brought to Redis: %s", error)
                 return False
 
-    async def _write(self, reply_id: ReplyId, written: _Written, anew: bool, answers: list[Any] | None) -> bool:
+    async def _write(self, reply_id: ReplyId, written: _Written) -> bool:
         key = _key(reply_id)
-        if not anew:
-            since = written.sent if answers is None else 0
-            if answers is None:
-                new = written.parts[since:]
-                if not new:
-                    return True  # brought with those before it
-                answers = await self._line.ask(*_added(key, new))
+        if written.begun:
+            new = written.parts[written.sent :]
+            if not new:
+                return True  # brought with those before it
+            answers = await self._line.ask(*(("XADD", key, "NOMKSTREAM", *_entry(part)) for part in new))
             if None not in answers:
-                return await self._taken(key, written, answers, since + len(answers))
+                return await self._taken(key, written, answers, written.sent + len(new))
         everything = (
             ("MULTI",),
             ("XADD", key, f"{written.epoch}-0", _BEGIN, ":".join(written.request or ())),
@@ -233,6 +225,7 @@ class RedisReplyFeed(ReplyFeed):
         )
         count = len(written.parts)
         answers = await self._line.ask(*everything)
+        written.begun = True
         return await self._taken(key, written, answers[-1] if isinstance(answers[-1], list) else answers, count)
 
     async def _taken(self, key: str, written: _Written, answers: Sequence[Any], sent: int) -> bool:
