@@ -5,15 +5,18 @@ import random
 import signal
 import sqlite3
 from contextlib import closing
+from itertools import count
 
 import asyncpg
 
 from tests.faults.client import Person
 from tests.faults.history import Call, Finding
 from tests.faults.load import Traffic
-from tests.faults.outcomes import Outcome, fault
+from tests.faults.outcomes import Outcome, fault, not_run
 from tests.faults.polling import until
 from tests.faults.proxy import Latency, Pass
+from tests.faults.servers import Postgres
+from tests.faults.small_disk import SmallDisk, may_mount, small_disk
 from tests.faults.world import Stopwatch, System, World, finding
 
 #: "Within 2 s", and what a busy test machine adds.
@@ -220,3 +223,62 @@ async def killed_while_writing(world: World, seed: int) -> Outcome:
         found = finding(said == "ok", f"the file is whole: {said}")
         found += finding(all(call.outcome == "ok" for call in calls), "every send is acknowledged in the end")
         return await system.judge("F29", recovery=slowest, bound=15, makers_lost=True, findings=found)
+
+
+def _long(key: str) -> str:
+    return f"{key} {'x' * 3000}"
+
+
+async def _full(seed: int, system: System, disk: SmallDisk, name: str) -> Outcome:
+    """Sends fill the disk's last pages, are refused, and are taken again once there is room; reading goes on."""
+    people, rooms = await _two_people(system)
+    disk.fill()
+    keys = (f"{name}-{seed}-{number}" for number in count())
+    refused: list[str] = []
+
+    async def is_full() -> bool:
+        key = next(keys)
+        call = await people[0].send(rooms[0], key, _long(key))
+        if call.status == 503:
+            refused.append(key)
+        return len(refused) >= 5
+
+    await until(is_full, 60, "a full disk refuses sends")
+    pages = [await people[0].read(rooms[0], at=number) for number in range(len(people[0].urls))]
+    found = finding(all(page.outcome == "ok" for page in pages), "reading goes on", *pages)
+    odd = [call for call in system.recorder.calls if call.outcome != "ok" and call.status != 503]
+    found += finding(not odd, "a full disk is answered with 503, and with nothing else", *odd[:5])
+    found += _late_refusals(system.recorder.calls)
+    disk.free()
+    recovery = await _answers_again(system, people[0], rooms[0], f"{name}-again")
+    # What was refused was not kept, not even in part: the same keys are good for a send.
+    for key in refused:
+        await people[0].send_until_settled(rooms[0], key, _long(key))
+    await people[0].read_all(rooms[0])
+    return await system.judge(name, recovery=recovery, bound=5, makers_lost=True, findings=found)
+
+
+async def disk_full(world: World, seed: int) -> Outcome:
+    """Of PostgreSQL's tables; its log of what is written is on another one, without which it stops."""
+    with small_disk(110) as disk:
+        server = Postgres(disk.path)
+        try:
+            await server.start()
+            async with world.system(server=server) as system:
+                return await _full(seed, system, disk, "F23")
+        finally:
+            server.close()
+
+
+async def disk_of_sqlite_full(world: World, seed: int) -> Outcome:
+    with small_disk(8) as disk:
+        async with world.system(database="sqlite", apis=1, workers=0, disk=disk.path) as system:
+            return await _full(seed, system, disk, "F29B")
+
+
+if may_mount():
+    fault("F23", "PostgreSQL's disk full", is_quick=True)(disk_full)
+    fault("F29B", "SQLite's disk full", is_quick=True)(disk_of_sqlite_full)
+else:
+    for _id, _title in (("F23", "PostgreSQL's disk full"), ("F29B", "SQLite's disk full")):
+        not_run(_id, _title, "to mount a small file system one has to be root")

@@ -1,4 +1,5 @@
-"""What breaks while the service is run: restarts one by one, clocks that disagree; and what nothing here plays."""
+"""What breaks while the service is run: restarts one by one, a process that is stuck, clocks that disagree; and what
+nothing here plays."""
 
 import asyncio
 import os
@@ -8,7 +9,9 @@ from tests.faults.balancer import Balancer
 from tests.faults.client import Person
 from tests.faults.load import Traffic
 from tests.faults.outcomes import Outcome, fault, not_run
-from tests.faults.world import World, finding
+from tests.faults.polling import until
+from tests.faults.servers import free_port
+from tests.faults.world import Stopwatch, World, finding
 
 _FAKETIME = (
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
@@ -41,6 +44,37 @@ async def rolling_restart(world: World, seed: int) -> Outcome:
         return await system.judge("F43", recovery=slowest, bound=25, findings=found)
 
 
+@fault("F44", "event loop blocked for 2 s", needs=("CHAT_FAILPOINTS",), is_quick=True)
+async def blocked(world: World, seed: int) -> Outcome:
+    """Who measures the process sees it while it lasts, a balancer that asks it gets no answer, and nothing is lost."""
+    port = free_port()
+    stuck = {"CHAT_FAILPOINTS": "send.after_commit=block:2", "METRICS_PORT": str(port)}
+    async with world.system(each_api=[stuck]) as system:
+        alice = await system.person(at=1)
+        room = await alice.make_room()
+        name = f"f44-{seed}"
+        send = asyncio.create_task(alice.send(room, name, f"stuck {name}", at=0))
+
+        async def late() -> bool:
+            async with system.session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+                lines = (await answer.text()).splitlines()
+            return any(line.startswith("chat_loop_lag_seconds ") and float(line.split()[1]) > 0.5 for line in lines)
+
+        await until(late, 10, "the metrics tell how late the event loop is")
+        watch = Stopwatch()
+        ready = await system.service.apis[0].readiness(0.3)
+        other = await alice.send(room, f"{name}-other", f"elsewhere {name}", at=1)
+        found = finding(
+            not ready and not send.done(), "a balancer that asks it whether it is ready has no answer", ready
+        )
+        found += finding(other.outcome == "ok" and watch.seconds < 1, "the other process goes on", other, watch.seconds)
+        call = await send
+        found += finding(call.outcome == "ok", "the send that was held up is acknowledged", call)
+        recovery = await system.service.apis[0].ready()
+        await alice.read_all(room)
+        return await system.judge("F44", recovery=recovery, bound=1, findings=found)
+
+
 async def clocks(world: World, seed: int) -> Outcome:
     """One API five minutes ahead, and then as much behind: nothing is ordered or leased by either clock."""
     ahead = {"LD_PRELOAD": _libfaketime, "FAKETIME": "+5m", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
@@ -68,6 +102,4 @@ else:
     not_run("F42", "clocks five minutes apart", "libfaketime is not here (name it in LIBFAKETIME)")
 
 not_run("F22", "PostgreSQL failover to a replica that lost the tail", "needs a standby server: declared, not played")
-not_run("F23", "PostgreSQL disk full", "needs a small file system to mount")
-not_run("F44", "event loop blocked", "needs a crash point that blocks the loop")
 not_run("F45", "old and new version together", "there is one version so far (FAULTS_SOURCE would name the other)")

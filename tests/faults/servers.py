@@ -65,21 +65,26 @@ def _postgres_binaries(directory: Path) -> Path:
 class Postgres:
     """PostgreSQL on 127.0.0.1. It does not wait for its disk: killing the server loses nothing, a power cut would."""
 
-    def __init__(self, **options: str) -> None:
-        """``options`` are settings of the server. Raises ``Missing``."""
+    def __init__(self, data: Path | None = None, **options: str) -> None:
+        """``data`` is where its tables are to be, apart from the log of what is written; ``options`` are settings of
+        the server. Raises ``Missing``."""
         self.directory = Path(tempfile.mkdtemp(prefix="faults-pg-"))
         self.directory.chmod(0o755)
         self.port = free_port()
         try:
             binaries = _postgres_binaries(self.directory)
-            self._data = self.directory / "data"
-            self._data.mkdir(mode=0o700)
-            as_user: dict[str, Any] = {}
-            if os.geteuid() == 0:
-                as_user = demotion("nobody")
-                os.chown(self._data, pwd.getpwnam("nobody").pw_uid, as_user["group"])
+            self._data = (data or self.directory) / "data"
+            written = self.directory / "wal"
+            as_user: dict[str, Any] = demotion("nobody") if os.geteuid() == 0 else {}
+            for folder in (self._data, written):
+                folder.mkdir(mode=0o700)
+                if as_user:
+                    os.chown(folder, pwd.getpwnam("nobody").pw_uid, as_user["group"])
             subprocess.run(
-                [binaries / "initdb", "-D", self._data, "-U", "chat", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"],
+                [
+                    *(binaries / "initdb", "-D", self._data, "-X", written, "-U", "chat", "-A", "trust", "-E", "UTF8"),
+                    *("--locale=C", "-N"),
+                ],
                 check=True,
                 capture_output=True,
                 cwd="/",

@@ -46,11 +46,11 @@ class Api(Process):
         command = [PYTHON, "-m", "entrypoints.cli", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
         super().__init__(name, command, directory / f"{name}.log", environment(environ))
 
-    async def readiness(self) -> dict[str, Any]:
-        """What ``/health/ready`` says, with its ``code``; empty where it does not answer."""
+    async def readiness(self, seconds: float = 3.0) -> dict[str, Any]:
+        """What ``/health/ready`` says, with its ``code``; empty where it does not answer in time."""
         try:
             async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3)) as session,
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=seconds)) as session,
                 session.get(f"{self.url}/health/ready") as answer,
             ):
                 return {**await answer.json(content_type=None), "code": answer.status}

@@ -78,9 +78,12 @@ class World:
         each_api: Sequence[dict[str, str]] = (),
         first_maker: dict[str, str] | None = None,
         start: bool = True,
+        server: Postgres | None = None,
+        disk: Path | None = None,
     ) -> AsyncIterator["System"]:
         """A system, running and healthy. ``workers`` and Redis are there where the build has them; ``redis`` are that
         server's options. ``each_api`` adds variables to the APIs in turn, ``first_maker`` to the first of the makers.
+        ``server`` is a PostgreSQL of its own, that runs, and ``disk`` where SQLite's file is to be.
 
         At its end it is told to end, and nothing of it may be left. Raises ``AssertionError`` where something is. A
         quick run kills it: its time is for the faults.
@@ -90,13 +93,13 @@ class World:
         async with AsyncExitStack() as stack:
             system = System(directory)
             if database == "postgres":
-                server = await self.postgres()
+                server = server or await self.postgres()
                 name = await server.fresh_database()
                 system.database_proxy = await stack.enter_async_context(Proxy(server.port))
                 system.postgres, system.database_url = server, server.url(name)
                 used_url = server.url(name, system.database_proxy.port)
             else:
-                system.database_url = used_url = f"sqlite:///{directory / 'chat.db'}"
+                system.database_url = used_url = f"sqlite:///{(disk or directory) / 'chat.db'}"
             system.provider = await stack.enter_async_context(FakeProvider())
             provider_port = int(system.provider.url.rpartition(":")[2])
             system.provider_proxy = await stack.enter_async_context(Proxy(provider_port))

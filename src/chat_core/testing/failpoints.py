@@ -1,4 +1,4 @@
-"""Crash points for fault tests: places at which a process kills itself, or waits, because a test told it to.
+"""Crash points for fault tests: places at which a process kills itself, waits or is stuck, because a test told it to.
 
 They are wrappers around ports, so that the code under test knows nothing of them; a process has them only where
 ``CHAT_TEST_BUILD=1`` says that it is made for tests.
@@ -18,6 +18,7 @@ They are wrappers around ports, so that the code under test knows nothing of the
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -45,21 +46,23 @@ NAMES = frozenset(
 
 
 class Failpoints:
-    """What is to happen where: ``name=kill``, ``name=kill:N`` (the Nth time) or ``name=pause:SECONDS``, with ``;``
-    between several. Raises ``ValueError`` for what is neither."""
+    """What is to happen where: ``name=kill``, ``name=kill:N`` (the Nth time), ``name=pause:SECONDS``, or
+    ``name=block:SECONDS``, which holds the whole event loop up, the first time; with ``;`` between several. Raises
+    ``ValueError`` for what is none of these."""
 
     def __init__(self, text: str) -> None:
         self._kill_at: dict[str, int] = {}
         self._pause: dict[str, float] = {}
+        self._block: dict[str, float] = {}
         for point in filter(None, (part.strip() for part in text.split(";"))):
             name, _, action = point.partition("=")
             what, _, much = action.partition(":")
-            if name not in NAMES or what not in ("kill", "pause"):
+            if name not in NAMES or what not in ("kill", "pause", "block"):
                 raise ValueError(f"CHAT_FAILPOINTS: {point!r} is no crash point")
             if what == "kill":
                 self._kill_at[name] = int(much or 1)
             else:
-                self._pause[name] = float(much)
+                (self._pause if what == "pause" else self._block)[name] = float(much)
         self._reached: dict[str, int] = {}
 
     async def reach(self, name: str) -> None:
@@ -67,6 +70,8 @@ class Failpoints:
         self._reached[name] = self._reached.get(name, 0) + 1
         if self._reached[name] == self._kill_at.get(name):
             os.kill(os.getpid(), signal.SIGKILL)
+        if self._reached[name] == 1 and name in self._block:
+            time.sleep(self._block[name])  # noqa: ASYNC251 - as bad code would
         if name in self._pause:
             await asyncio.sleep(self._pause[name])
 
