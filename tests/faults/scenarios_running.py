@@ -102,4 +102,3 @@ else:
     not_run("F42", "clocks five minutes apart", "libfaketime is not here (name it in LIBFAKETIME)")
 
 not_run("F22", "PostgreSQL failover to a replica that lost the tail", "needs a standby server: declared, not played")
-not_run("F45", "old and new version together", "there is one version so far (FAULTS_SOURCE would name the other)")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 import socket
 import time
@@ -9,14 +10,18 @@ from contextlib import closing
 
 from tests.faults.client import Person
 from tests.faults.history import Call, Finding
-from tests.faults.outcomes import Outcome, fault
+from tests.faults.load import Traffic
+from tests.faults.outcomes import Outcome, fault, not_run
 from tests.faults.polling import until
+from tests.faults.service import SOURCE
 from tests.faults.viewer_checkers import reply_viewer, room_viewer
 from tests.faults.viewers import ReplyViewer, RoomViewer
 from tests.faults.world import Stopwatch, System, World, finding
 
 #: Messages of 30 KB: more than the buffers of two machines' ends hold.
 _MANY = 700
+#: Where the sources of an earlier version are.
+_EARLIER = os.environ.get("FAULTS_EARLIER_SOURCE", "")
 #: Some six seconds of an answer.
 _SLOW = "[[slow:150]] one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
 
@@ -64,7 +69,8 @@ async def _checked(
 
 async def _asked(person: Person, room: str, name: str, seed: int, count: int = 3) -> list[Call]:
     return [
-        await person.send(room, f"{name}-{seed}-{number}", f"{_SLOW} {number}", at=number) for number in range(count)
+        await person.send(room, f"{name}-{seed}-{number}", f"{_SLOW} {name} {number}", at=number)
+        for number in range(count)
     ]
 
 
@@ -232,3 +238,34 @@ async def storm_with_redis(world: World, seed: int) -> Outcome:
 @fault("S02", "a storm of cuts and resumptions, without Redis", needs=("websockets_sansio",), seconds=300)
 async def storm_without_redis(world: World, seed: int) -> Outcome:
     return await _storm(world, seed, "S02", workers=0, answers=200)
+
+
+async def two_versions(world: World, seed: int) -> Outcome:
+    """One API and one worker are an earlier version's; then they are replaced, as in a deployment, under load."""
+    earlier = {"PYTHONPATH": _EARLIER}
+    async with world.system(each_api=[earlier], first_maker=earlier) as system:
+        people = await system.people(3)
+        room, *others = [await person.make_room() for person in people]
+        replaced = [system.service.apis[0], *system.service.workers[:1]]
+        found: list[Finding] = []
+        for turn, name in enumerate(("together", "replaced", "after")):
+            calls = await _asked(people[0], room, f"f45-{name}", seed, 4)
+            replies, rooms = _watching(system, people[0], calls, room)
+            traffic = Traffic(people=people, rooms=others, seed=10 * seed + turn, wait=True)
+            async with traffic.flowing(4) as sends:
+                await system.goes_on(40)
+                if name == "replaced":
+                    for process in replaced:
+                        await process.stop(40)
+                        process.environ["PYTHONPATH"] = SOURCE
+                        await system.service.start()
+                found += await _checked(system, people[0], room, replies, rooms, at=1)
+            lost = [call for call in sends if call.outcome != "ok"]
+            found += finding(not lost, f"{name}: every send is acknowledged", *lost[:5])
+        return await system.judge("F45", findings=found)
+
+
+if _EARLIER:
+    fault("F45", "old and new version together", seconds=300)(two_versions)
+else:
+    not_run("F45", "old and new version together", "name the sources of an earlier one in FAULTS_EARLIER_SOURCE")
