@@ -65,7 +65,7 @@ def _postgres_binaries(directory: Path) -> Path:
 class Postgres:
     """PostgreSQL on 127.0.0.1. It does not wait for its disk: killing the server loses nothing, a power cut would."""
 
-    def __init__(self, data: Path | None = None, **options: str) -> None:
+    def __init__(self, data: Path | None = None, /, **options: str) -> None:
         """``data`` is where its tables are to be, apart from the log of what is written; ``options`` are settings of
         the server. Raises ``Missing``."""
         self.directory = Path(tempfile.mkdtemp(prefix="faults-pg-"))
