@@ -31,7 +31,8 @@ _WHAT = {
 }
 
 _TEXT = r"^[^\x00]*$"
-_NOT_BLANK = r"^[^\x00]*[^\s\x00][^\x00]*$"
+# No two of its parts can take the same character: else a long text takes whoever checks it the square of its length.
+_NOT_BLANK = r"^\s*[^\s\x00][^\x00]*$"
 _TEXTS = (
     ("SendIn", "content", _NOT_BLANK),
     ("EditMessageIn", "content", _NOT_BLANK),
