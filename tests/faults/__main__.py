@@ -18,7 +18,7 @@ from tests.faults.world import World, build_has
 
 def why_not(fault: Fault) -> str:
     """Why this one cannot be played here; empty where it can."""
-    if fault.run is None:
+    if fault.why_not:
         return fault.why_not
     lacking = [word for word in fault.needs if not build_has(word)]
     return f"this build does not know {', '.join(lacking)}" if lacking else ""

@@ -52,7 +52,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """A row of the table: what breaks, how long recovery may take, and what plays it, or why it is not played.
+    """A row of the table: what breaks, how long recovery may take, and what plays it, or why it is not played here.
 
     ``needs`` are words that the build under test must know; ``seconds`` is after how long a run is given up.
     """
@@ -70,12 +70,20 @@ FAULTS: dict[str, Fault] = {}
 
 
 def fault(
-    id_: str, title: str, *, needs: tuple[str, ...] = (), is_quick: bool = False, seconds: float = 180.0
+    id_: str,
+    title: str,
+    *,
+    needs: tuple[str, ...] = (),
+    is_quick: bool = False,
+    seconds: float = 180.0,
+    why_not: str = "",
 ) -> "Callable[[Callable[[World, int], Awaitable[Outcome]]], Callable[[World, int], Awaitable[Outcome]]]":
-    """Enter the function into the table."""
+    """Enter the function into the table; ``why_not`` says what it lacks on this machine, if anything."""
 
     def enter(run: "Callable[[World, int], Awaitable[Outcome]]") -> "Callable[[World, int], Awaitable[Outcome]]":
-        FAULTS[id_] = Fault(id=id_, title=title, run=run, needs=needs, is_quick=is_quick, seconds=seconds)
+        FAULTS[id_] = Fault(
+            id=id_, title=title, run=run, needs=needs, is_quick=is_quick, seconds=seconds, why_not=why_not
+        )
         return run
 
     return enter

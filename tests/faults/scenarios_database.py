@@ -12,7 +12,7 @@ import asyncpg
 from tests.faults.client import Person
 from tests.faults.history import Call, Finding
 from tests.faults.load import Traffic
-from tests.faults.outcomes import Outcome, fault, not_run
+from tests.faults.outcomes import Outcome, fault
 from tests.faults.polling import until
 from tests.faults.proxy import Latency, Pass
 from tests.faults.servers import Postgres
@@ -21,6 +21,7 @@ from tests.faults.world import Stopwatch, System, World, finding
 
 #: "Within 2 s", and what a busy test machine adds.
 _SOON = 2.5
+_NO_DISK = "" if may_mount() else "to mount a small file system one has to be root"
 
 
 def _late_refusals(calls: list[Call], seconds: float = _SOON) -> list[Finding]:
@@ -258,27 +259,17 @@ async def _full(seed: int, system: System, disk: SmallDisk, name: str) -> Outcom
     return await system.judge(name, recovery=recovery, bound=5, makers_lost=True, findings=found)
 
 
+@fault("F23", "PostgreSQL's disk full", is_quick=True, why_not=_NO_DISK)
 async def disk_full(world: World, seed: int) -> Outcome:
     """Of PostgreSQL's tables; its log of what is written is on another one, without which it stops."""
-    with small_disk(110) as disk:
-        server = Postgres(disk.path)
-        try:
-            await server.start()
-            async with world.system(server=server) as system:
-                return await _full(seed, system, disk, "F23")
-        finally:
-            server.close()
+    with small_disk(110) as disk, closing(Postgres(disk.path)) as server:
+        await server.start()
+        async with world.system(server=server) as system:
+            return await _full(seed, system, disk, "F23")
 
 
+@fault("F29B", "SQLite's disk full", is_quick=True, why_not=_NO_DISK)
 async def disk_of_sqlite_full(world: World, seed: int) -> Outcome:
     with small_disk(8) as disk:
         async with world.system(database="sqlite", apis=1, workers=0, disk=disk.path) as system:
             return await _full(seed, system, disk, "F29B")
-
-
-if may_mount():
-    fault("F23", "PostgreSQL's disk full", is_quick=True)(disk_full)
-    fault("F29B", "SQLite's disk full", is_quick=True)(disk_of_sqlite_full)
-else:
-    for _id, _title in (("F23", "PostgreSQL's disk full"), ("F29B", "SQLite's disk full")):
-        not_run(_id, _title, "to mount a small file system one has to be root")

@@ -75,6 +75,11 @@ async def blocked(world: World, seed: int) -> Outcome:
         return await system.judge("F44", recovery=recovery, bound=1, findings=found)
 
 
+@fault(
+    "F42",
+    "clocks five minutes apart",
+    why_not="" if _libfaketime else "libfaketime is not here (name it in LIBFAKETIME)",
+)
 async def clocks(world: World, seed: int) -> Outcome:
     """One API five minutes ahead, and then as much behind: nothing is ordered or leased by either clock."""
     ahead = {"LD_PRELOAD": _libfaketime, "FAKETIME": "+5m", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
@@ -95,10 +100,5 @@ async def clocks(world: World, seed: int) -> Outcome:
         failed = [call for call in system.recorder.calls if call.outcome != "ok"]
         return await system.judge("F42", findings=finding(not failed, "no call fails", *failed[:5]))
 
-
-if _libfaketime:
-    fault("F42", "clocks five minutes apart")(clocks)
-else:
-    not_run("F42", "clocks five minutes apart", "libfaketime is not here (name it in LIBFAKETIME)")
 
 not_run("F22", "PostgreSQL failover to a replica that lost the tail", "needs a standby server: declared, not played")

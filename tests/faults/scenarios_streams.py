@@ -11,7 +11,7 @@ from contextlib import closing
 from tests.faults.client import Person
 from tests.faults.history import Call, Finding
 from tests.faults.load import Traffic
-from tests.faults.outcomes import Outcome, fault, not_run
+from tests.faults.outcomes import Outcome, fault
 from tests.faults.polling import until
 from tests.faults.service import SOURCE
 from tests.faults.viewer_checkers import reply_viewer, room_viewer
@@ -240,6 +240,12 @@ async def storm_without_redis(world: World, seed: int) -> Outcome:
     return await _storm(world, seed, "S02", workers=0, answers=200)
 
 
+@fault(
+    "F45",
+    "old and new version together",
+    seconds=300,
+    why_not="" if _EARLIER else "name the sources of an earlier one in FAULTS_EARLIER_SOURCE",
+)
 async def two_versions(world: World, seed: int) -> Outcome:
     """One API and one worker are an earlier version's; then they are replaced, as in a deployment, under load."""
     earlier = {"PYTHONPATH": _EARLIER}
@@ -263,9 +269,3 @@ async def two_versions(world: World, seed: int) -> Outcome:
             lost = [call for call in sends if call.outcome != "ok"]
             found += finding(not lost, f"{name}: every send is acknowledged", *lost[:5])
         return await system.judge("F45", findings=found)
-
-
-if _EARLIER:
-    fault("F45", "old and new version together", seconds=300)(two_versions)
-else:
-    not_run("F45", "old and new version together", "name the sources of an earlier one in FAULTS_EARLIER_SOURCE")

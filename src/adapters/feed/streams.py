@@ -15,7 +15,7 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
@@ -88,14 +88,9 @@ class _Written:
         #: Whether it is to have a stream, and has had one.
         self.wanted = epoch > 1
         self.begun = False
-        #: Done when there are parts.
-        self.first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        #: Set once there are parts.
+        self.some = asyncio.Event()
         self.lock = asyncio.Lock()
-
-    def extend(self, parts: Sequence[Part]) -> None:
-        self.parts.extend(parts)
-        if self.parts and not self.first.done():
-            self.first.set_result(None)
 
 
 class RedisReplyFeed(ReplyFeed):
@@ -150,7 +145,8 @@ class RedisReplyFeed(ReplyFeed):
         written = self._written.get(reply_id)
         if written is None:
             return False
-        written.extend(parts)
+        written.parts.extend(parts)
+        written.some.set()
         if not written.wanted:
             return self._line.answers
         if not written.lock.locked():
@@ -195,7 +191,9 @@ class RedisReplyFeed(ReplyFeed):
 
     async def _open(self, reply_id: ReplyId, written: _Written) -> bool:
         if written.epoch == 1:
-            await asyncio.wait([written.first], timeout=JOINED)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(JOINED):
+                    await written.some.wait()
         # One that has its end meanwhile leaves no stream behind: it is stored.
         return self._written.get(reply_id) is written and await self._bring(reply_id, written)
 
