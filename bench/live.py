@@ -118,9 +118,9 @@ async def fan_out(stage: Stage, size: Size, names: list[str]) -> list[Row]:
     ):
         crowd = Crowd(ours, f"http://127.0.0.1:{running.port}/chat/{room}", headers, running.pids[0])
         floor = Crowd(others, f"http://127.0.0.1:{bare.port}/", {}, bare.process.pid)
-        count = 60 if size.quick else 200
+        count = 60 if size.quick else 100
         await in_turn({"ours": lambda: crowd.hears(20), "floor": lambda: floor.hears(20)}, 1)
-        found = await in_turn({"ours": lambda: crowd.hears(count), "floor": lambda: floor.hears(count)}, size.rounds)
+        found = await in_turn({"ours": lambda: crowd.hears(count), "floor": lambda: floor.hears(count)}, size.few)
         some = 20 if size.quick else 40
         paced = await in_turn({"ours": lambda: crowd.hears(some, PACE), "floor": lambda: floor.hears(some, PACE)}, 1)
     rates = {name: [each[0] for each in found[name]] for name in ("ours", "floor")}

@@ -158,7 +158,7 @@ async def burst(stage: Stage, size: Size, kind: str) -> Row:
     ours = await through(await stage.service(kind), model, BURSTS)
     reads = {"ours": ours.reads(), "floor": floor.reads()}
     await in_turn(reads, 1)
-    found = await in_turn(reads, size.rounds)
+    found = await in_turn(reads, size.few)
     rates = {name: [read.tokens / read.seconds for read in found[name]] for name in ("ours", "floor")}
     ratio = paired(rates["ours"], rates["floor"])
     trouble = _trouble(found["ours"], BURSTS * BURST)

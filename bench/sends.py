@@ -66,7 +66,7 @@ async def database_alone(stage: Stage, size: Size, names: list[str]) -> list[Row
     by_hand = of_floor(await floor(stage))
     await by_hand(clients, size.warm_up)
     found: dict[str, list[float]] = {"hand": [], "pgbench": []}
-    for _ in range(size.rounds):
+    for _ in range(size.few):
         found["hand"].append((await by_hand(clients, size.seconds)).rate)
         found["pgbench"].append(await pgbench.sends(program, url, clients, size.seconds, stage.directory))
     hand, bench = (statistics.median(rates) for rates in found.values())
@@ -96,7 +96,7 @@ async def sends(stage: Stage, size: Size, names: list[str]) -> list[Row]:
             if name != "default" or clients == 16
         }
         # What has a target is measured more often.
-        rounds = size.rounds if clients == 16 else (size.rounds + 1) // 2
+        rounds = size.rounds if clients == 16 else size.few
         found = await in_turn(deeds, rounds)
         for kind in kinds:
             if (kind, clients) not in wanted:
