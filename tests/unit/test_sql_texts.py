@@ -1,6 +1,7 @@
 """What becomes of a statement before a driver has it."""
 
 import sqlite3
+from enum import StrEnum
 
 import pytest
 import sqlalchemy as sa
@@ -9,7 +10,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 
 from adapters.sql.compiled import Compiled
-from adapters.sql.procedures import Given, Procedure
+from adapters.sql.procedures import Procedure
+from adapters.sql.writing import Frames, Given, frame
 
 _words = sa.table("words", sa.column("word", sa.Text), sa.column("place", sa.Integer))
 _WORD, _PLACE = sa.bindparam("word", type_=sa.Text), sa.bindparam("place", type_=sa.Integer)
@@ -109,3 +111,20 @@ def test_each_call_is_told_what_it_asks(connection: sqlite3.Connection):
 
 def test_what_a_procedure_is_not_given_is_null():
     assert PUT_BEFORE.given({"place": 3}) == ([3, None], ())
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 17, 1000])
+def test_what_is_said_to_the_writer_comes_whole_in_whatever_pieces(size: int):
+    values = [(1, "it's", b"\x00", None, 1.5), [], "a text " * 50, {16: "sixteen"}]
+    said, frames = b"".join(map(frame, values)), Frames()
+    assert [value for at in range(0, len(said), size) for value in frames.take(said[at : at + size])] == values
+
+
+def test_a_text_that_is_more_than_that_is_handed_over_as_a_text():
+    """SQLite's driver would take it as it is, another process cannot."""
+
+    class Word(StrEnum):
+        ONE = "one"
+
+    taken, _ = PUT_BEFORE.given({"word": Word.ONE, "place": 1})
+    assert [type(value) for value in taken] == [int, str]

@@ -1,7 +1,7 @@
 """From a DATABASE_URL to pooled connections that keep the promises on time and isolation."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from adapters.sql.links import Link, PostgresLink, SqliteLink
 from adapters.sql.one_trip import OneTripModule
 from adapters.sql.statements import SqlStatements
 from adapters.sql.step_statements import PROCEDURES
+from adapters.sql.writer import WriterProcess
 from chat_core.errors import StorageUnavailable
 
 _POSTGRES_SCHEMES = {"postgres", "postgresql", "postgresql+asyncpg"}
@@ -63,6 +64,15 @@ _AS_IT_SEES_FIT: Mapping[str, str] = {}
 #: cheaper, for as long as the plan is kept.
 _BY_KEY: Mapping[str, str] = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 _PING = sa.select(sa.literal(1))
+
+_SQLITE_ALWAYS = ("PRAGMA foreign_keys=ON", "PRAGMA synchronous=FULL")
+_SQLITE_READS = (*_SQLITE_ALWAYS, "PRAGMA query_only=ON")
+_SQLITE_WRITES = (
+    *_SQLITE_ALWAYS,
+    "PRAGMA journal_mode=WAL",
+    # Procedures are the connection's own, and nothing that needs a disk.
+    "PRAGMA temp_store=MEMORY",
+)
 
 
 def normalize_url(url: str) -> sa.URL:
@@ -122,8 +132,9 @@ class Database:
         self.limits = limits
         self.dialect = normal.get_backend_name()
         if self.dialect == "sqlite":
-            self.write = _sqlite_engine(normal, limits, readonly=False)
-            self.read = _sqlite_engine(normal, limits, readonly=True)
+            self._writes = (*_SQLITE_WRITES, *(said for procedure in PROCEDURES for said in procedure.setup))
+            self.write = _sqlite_engine(normal, limits, 1, self._writes)
+            self.read = _sqlite_engine(normal, limits, limits.readers, _SQLITE_READS)
         else:
             self.write = self.read = _postgres_engine(normal, limits, limits.pool_size - limits.batching)
         self._compiler = Compiler(self.write.dialect)
@@ -134,7 +145,9 @@ class Database:
             batching = _postgres_engine(normal, hasty, limits.batching, _BY_KEY)
             self._held[batching] = self._holding(batching)
             self._batches = Batches(self._held[batching], self._compiler.dialect)
-        self._group = GroupWriter(self._writer, self._held[self.write])
+        self._group: GroupWriter | None = None
+        if self.dialect == "sqlite":
+            self._group = GroupWriter(self._writer_process, self._held[self.write], PROCEDURES, limits.busy)
 
     def _holding(self, engine: sa.Engine) -> HeldConnections:
         return HeldConnections(engine, self._compiler.dialect)
@@ -168,6 +181,10 @@ class Database:
         proxied = await self._held[self.write].take()
         return proxied, (*self._busy_timeout(proxied, clock() - asked), "BEGIN IMMEDIATE")
 
+    async def _writer_process(self, heard: Callable[[Any], None], lost: Callable[[], None]) -> WriterProcess:
+        texts = [tuple(procedure.texts) for procedure in PROCEDURES]
+        return await WriterProcess.start(heard, lost, (self.url.database, self._writes, self.limits.busy, texts))
+
     def _busy_timeout(self, proxied: PoolProxiedConnection, waited: float) -> tuple[str, ...]:
         """Whoever waited for this process's writer has that much less time for other processes."""
         left = self.limits.busy - waited if waited > _AT_ONCE else self.limits.busy
@@ -194,21 +211,23 @@ class Database:
     async def close(self) -> None:
         """Close every connection that is not in use; those in use are closed when they come back. What SQLite's writer
         has begun comes to its end first."""
-        await self._group.close()
+        if self._group is not None:
+            await self._group.close()
         for held in self._held.values():
             held.close()
         for engine in self._held:
             await greenlet_spawn(engine.dispose)
 
 
-def _sqlite_engine(url: sa.URL, limits: Limits, *, readonly: bool) -> sa.Engine:
+def _sqlite_engine(url: sa.URL, limits: Limits, pool_size: int, opening: tuple[str, ...]) -> sa.Engine:
     """SQLite has one writer at a time, so there is one connection for it: the transactions of this process queue up
-    in asyncio, in order, and only other processes are met inside SQLite, which knows no order."""
+    in asyncio, in order, and only other processes are met inside SQLite, which knows no order. ``opening`` is said on a
+    new connection."""
     engine = sa.create_engine(
         url,
         module=OneTripModule(),
         poolclass=AsyncAdaptedQueuePool,
-        pool_size=limits.readers if readonly else 1,
+        pool_size=pool_size,
         max_overflow=0,
         pool_timeout=limits.busy,
         # Closing a connection rolls back what is open; the pool's own rollback on top would be a trip to the
@@ -221,17 +240,8 @@ def _sqlite_engine(url: sa.URL, limits: Limits, *, readonly: bool) -> sa.Engine:
     def prepare(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # sqlite3 begins nothing by itself: ``begin`` does
         cursor = connection.cursor()
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.execute("PRAGMA synchronous=FULL")
-        if readonly:
-            cursor.execute("PRAGMA query_only=ON")
-        else:
-            cursor.execute("PRAGMA journal_mode=WAL")
-            # Of the connection's own, and nothing that needs a disk.
-            cursor.execute("PRAGMA temp_store=MEMORY")
-            for procedure in PROCEDURES:
-                for statement in procedure.setup:
-                    cursor.execute(statement)
+        for statement in opening:
+            cursor.execute(statement)
         cursor.close()
 
     return engine

@@ -1,28 +1,39 @@
 """Small transactions of one process, committed together (SQLite)."""
 
 import asyncio
+import sqlite3
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, NamedTuple
-
-from sqlalchemy.pool import PoolProxiedConnection
+from typing import Any, NamedTuple, Protocol
 
 from adapters.sql.held import HeldConnections
+from adapters.sql.procedures import Procedure
+from adapters.sql.writing import COMMITTED, FOUND, Given, error_of, frame
 
-#: How some of one kind are done, in a connection's thread: what came of each, or nothing. Raises where one fails.
-Kind = Callable[[Any, Sequence[Any]], Sequence[Any]]
-#: A connection, and what is to be said on it before anything else.
-Opening = Callable[[], Awaitable[tuple[PoolProxiedConnection, tuple[str, ...]]]]
-
-#: So many are committed together: whoever comes later waits for these.
+#: So many are with the writer at once: whoever comes later waits here, and may still leave.
 MOST = 64
+
+
+class Writer(Protocol):
+    """Whoever does it."""
+
+    def write(self, frames: bytes) -> None:
+        """Have it do these."""
+
+    async def close(self, seconds: float) -> None:
+        """Let it end what it does, for up to so long."""
+
+
+#: What is told of what it says, and of its end.
+Starting = Callable[[Callable[[Any], None], Callable[[], None]], Awaitable[Writer]]
 
 
 class Doing(NamedTuple):
     """Something that is under way. Both fail where it fails."""
 
-    kind: Kind
-    given: Any
+    number: int
+    call: bytes
     #: What comes of it, as soon as that is known: then its commit has begun, and nothing can stop it any more.
     found: asyncio.Future[Any]
     #: Done once it is on the disk.
@@ -30,160 +41,152 @@ class Doing(NamedTuple):
 
 
 class GroupWriter:
-    """Does what comes while the writer is busy in its next turn, as one transaction, what is of one kind together; one
-    by one, with a savepoint for each, where one of them comes to nothing or fails. What is to be done may then be done
-    twice, the first time in vain.
+    """Hands what is to be done to the writer, which does in its next turn, as one transaction, what comes while it is
+    busy (``writing.Writer``).
 
     There is one writer, and each of its commits waits for the disk: one by one, those who write wait for all commits
-    before theirs. Where the commit fails, all are told so. Each is told what has come of it while the commit waits for
-    the disk: that needs nothing of the interpreter, and the event loop has the time.
+    before theirs. Where a commit fails, all are told so. Each is told what has come of it while the commit waits for
+    the disk.
+
+    ``held`` has the connection of those transactions of this process that are not done here. Whoever has it writes:
+    while something is under way it is taken, and given to who else waits for it as soon as nothing is. ``busy`` is how
+    long, in seconds, one may wait for its turn and for other processes' locks together.
     """
 
-    def __init__(self, opening: Opening, held: HeldConnections) -> None:
-        self._open, self._held = opening, held
+    def __init__(self, start: Starting, held: HeldConnections, procedures: Sequence[Procedure], busy: float) -> None:
+        self._start, self._held, self._procedures, self._busy = start, held, procedures, busy
+        self._kinds = {procedure: kind for kind, procedure in enumerate(procedures)}
         self._waiting: deque[Doing] = deque()
+        self._under_way: dict[int, Doing] = {}
+        self._begun = 0
         self._task: asyncio.Task[None] | None = None
+        self._writer: Writer | None = None
+        self._turn_ended: asyncio.Future[None] | None = None
+        self._will_send = False
 
-    def begin(self, kind: Kind, given: Any) -> Doing:
-        """Have ``given`` done; nothing of it is where it comes to nothing. For who cancels ``found`` before its turn
-        nothing is done."""
+    def begin(self, procedure: Procedure, given: Given) -> Doing:
+        """Have this called; nothing of it is where it comes to nothing. For who cancels ``found`` before it is handed
+        over nothing is done."""
         loop = asyncio.get_running_loop()
-        doing = Doing(kind, given, loop.create_future(), loop.create_future())
+        self._begun += 1
+        call = frame((self._begun, self._kinds[procedure], time.monotonic() + self._busy, given))
+        doing = Doing(self._begun, call, loop.create_future(), loop.create_future())
         self._waiting.append(doing)
         if self._task is None:
             self._task = asyncio.create_task(self._go_on())
+        elif not self._will_send:
+            # What comes in the same turn of the event loop goes along.
+            self._will_send = True
+            loop.call_soon(self._send)
         return doing
 
     async def close(self) -> None:
-        """Wait for what was begun."""
+        """Wait for what was begun, and end the writer."""
         if self._task is not None:
             await asyncio.wait([self._task])
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            await writer.close(self._busy)
 
     async def _go_on(self) -> None:
         try:
             while self._waiting:
-                # What comes in the same turn of the event loop comes along.
-                await asyncio.sleep(0)
                 await self._turn()
         finally:
             self._task = None
 
     async def _turn(self) -> None:
+        """Hand over what there is, for as long as nobody else wants to write."""
         try:
-            proxied, first = await self._open()
+            proxied = await self._held.take()
         except BaseException as error:
-            _fail(self._next(), error)
+            self._fail_all(error)
             if not isinstance(error, Exception):
                 raise
             return
-        batch, loop = self._next(), asyncio.get_running_loop()
-        connection: Any = proxied.dbapi_connection
         try:
-            works = [(doing.kind, doing.given) for doing in batch]
-            await connection.in_thread(
-                lambda raw: _together(
-                    raw, first, works, lambda each: loop.call_soon_threadsafe(_tell_found, batch, each)
-                )
-            )
+            if self._writer is None:
+                self._writer = await self._start(self._hear, self._lose)
+            self._turn_ended = asyncio.get_running_loop().create_future()
+            self._send()
+            await self._turn_ended
         except BaseException as error:
-            _fail(batch, error)
-            await self._held.throw_away(proxied)
+            self._fail_all(error)
             if not isinstance(error, Exception):
                 raise
+        finally:
+            self._turn_ended = None
+            self._held.give_back(proxied)
+
+    def _send(self) -> None:
+        self._will_send = False
+        if self._turn_ended is None or self._turn_ended.done() or self._writer is None:
             return
-        self._held.give_back(proxied)
-        for doing in batch:
-            if not doing.committed.done():
-                doing.committed.set_result(None)
+        if not (self._under_way and self._held.is_wanted):
+            calls: list[bytes] = []
+            while self._waiting and len(self._under_way) < MOST:
+                doing = self._waiting.popleft()
+                # Who has left has nothing done any more.
+                if not doing.found.done():
+                    self._under_way[doing.number] = doing
+                    calls.append(doing.call)
+            if calls:
+                self._writer.write(b"".join(calls))
+        if not self._under_way:
+            self._turn_ended.set_result(None)
 
-    def _next(self) -> list[Doing]:
-        batch: list[Doing] = []
-        while self._waiting and len(batch) < MOST:
-            doing = self._waiting.popleft()
-            # Who has left has nothing done any more.
-            if not doing.found.done():
-                batch.append(doing)
-        return batch
-
-
-def _tell_found(batch: Sequence[Doing], outcomes: Sequence[Any]) -> None:
-    for doing, outcome in zip(batch, outcomes, strict=True):
-        if doing.found.done():
-            continue
-        if isinstance(outcome, Exception):
-            doing.found.set_exception(outcome)
+    def _hear(self, said: tuple[Any, ...]) -> None:
+        what, numbers, *more = said
+        if what == FOUND:
+            self._found(numbers, *more)
+            return
+        doings = [doing for number in numbers if (doing := self._under_way.pop(number, None))]
+        if what == COMMITTED:
+            for doing in doings:
+                if not doing.committed.done():
+                    doing.committed.set_result(None)
         else:
-            doing.found.set_result(outcome)
+            _fail(doings, error_of(*more[0]))
+        self._send()
+
+    def _found(self, numbers: Sequence[int], groups: Sequence[Any], errors: Sequence[Any]) -> None:
+        outcomes: dict[int, Any] = {number: error_of(*described) for number, described in errors}
+        for kind, its, text in groups:
+            for place, outcome in self._procedures[kind].reads(text):
+                outcomes[its[place]] = outcome
+        for number in numbers:
+            doing, outcome = self._under_way.get(number), outcomes.get(number)
+            if doing is None or doing.found.done():
+                continue
+            if isinstance(outcome, Exception):
+                doing.found.set_exception(outcome)
+            else:
+                doing.found.set_result(outcome)
+
+    def _lose(self) -> None:
+        """The writer is gone, and nobody knows what it had done of what is under way: it is as an I/O error."""
+        self._writer = None
+        doings, self._under_way = list(self._under_way.values()), {}
+        if doings:
+            code = sqlite3.SQLITE_IOERR
+            _fail(doings, error_of("OperationalError", "the writer ended", code, "SQLITE_IOERR"))
+        if self._turn_ended is not None and not self._turn_ended.done():
+            self._turn_ended.set_result(None)
+
+    def _fail_all(self, error: BaseException) -> None:
+        doings = [*self._under_way.values(), *self._waiting]
+        self._under_way, self._waiting = {}, deque()
+        _fail(doings, error)
 
 
-def _fail(batch: Sequence[Doing], error: BaseException) -> None:
-    known = [doing.committed for doing in batch if doing.found.done()]
-    tell((doing.found for doing in batch), error)
-    tell(known, error)
-    for committed in known:
-        if not committed.cancelled():
-            committed.exception()  # who has left does not ask for it, and is not to be told of in the log
-
-
-def _together(
-    raw: Any, first: Sequence[str], works: Sequence[tuple[Kind, Any]], found: Callable[[list[Any]], object]
-) -> None:
-    """Have it ``found`` what came of each, what it gave or the exception that it raised; then commit."""
-    try:
-        _begin(raw, first)
-        outcomes = _straight(raw, works)
-        if outcomes is None:
-            raw.rollback()
-            _begin(raw, first)
-            outcomes = _one_by_one(raw, works)
-        found(outcomes)
-        raw.commit()
-    except BaseException:
-        if raw.in_transaction:
-            raw.rollback()
-        raise
-
-
-def _begin(raw: Any, first: Sequence[str]) -> None:
-    for statement in first:
-        raw.execute(statement)
-
-
-def _straight(raw: Any, works: Sequence[tuple[Kind, Any]]) -> list[Any] | None:
-    """What each gave; nothing where something has to be undone, which is seldom: a savepoint for each takes as long as
-    most of what they do."""
-    outcomes: list[Any] = [None] * len(works)
-    places: dict[Kind, list[int]] = {}
-    for place, (kind, _) in enumerate(works):
-        places.setdefault(kind, []).append(place)
-    for kind, its in places.items():
-        before = raw.total_changes
-        try:
-            found = kind(raw, [works[place][1] for place in its])
-        except Exception:  # noqa: BLE001 - it is raised again when it is done again
-            return None
-        if None in found and raw.total_changes != before:
-            return None
-        for place, outcome in zip(its, found, strict=True):
-            outcomes[place] = outcome
-    return outcomes
-
-
-def _one_by_one(raw: Any, works: Sequence[tuple[Kind, Any]]) -> list[Any]:
-    outcomes: list[Any] = []
-    for kind, given in works:
-        raw.execute("SAVEPOINT one")
-        try:
-            [outcome] = kind(raw, [given])
-        except Exception as error:
-            if not raw.in_transaction:
-                raise  # such that SQLite has undone everything
-            outcome = error
-        if outcome is None or isinstance(outcome, Exception):
-            raw.execute("ROLLBACK TO one")
-        raw.execute("RELEASE one")
-        outcomes.append(outcome)
-    return outcomes
+def _fail(doings: Iterable[Doing], error: BaseException) -> None:
+    for doing in doings:
+        if not doing.found.done():
+            tell([doing.found], error)
+            continue
+        tell([doing.committed], error)
+        if not doing.committed.cancelled():
+            doing.committed.exception()  # who has left does not ask for it, and is not to be told of in the log
 
 
 def tell(waiting: Iterable["asyncio.Future[Any]"], error: BaseException) -> None:

@@ -33,6 +33,11 @@ class HeldConnections:
     def in_use(self) -> int:
         return self._taken - len(self._idle)
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for one."""
+        return bool(self._waiting)
+
     async def take(self) -> PoolProxiedConnection:
         """The one used last: it has the warmest caches, and the others may grow idle."""
         while True:

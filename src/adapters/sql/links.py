@@ -10,10 +10,15 @@ from sqlalchemy.pool import PoolProxiedConnection
 from adapters.sql.batches import Batches, Found, Own
 from adapters.sql.compiled import Compiled, Compiler, Ready, Row
 from adapters.sql.failures import in_words_of_sqlalchemy, in_words_of_the_core
-from adapters.sql.group import GroupWriter, Kind, Opening
+from adapters.sql.group import GroupWriter
 from adapters.sql.held import HeldConnections
+from adapters.sql.procedures import Procedure
+from adapters.sql.writing import Given
 
 T = TypeVar("T")
+
+#: A connection, and what is to be said on it before anything else.
+Opening = Callable[[], Awaitable[tuple[PoolProxiedConnection, tuple[str, ...]]]]
 
 
 class Link(ABC):
@@ -191,17 +196,17 @@ class SqliteLink(Link):
         ready = [self._compiler(statement, one).ready(one) for one in parameters]
         await self._trip(lambda raw: raw.executemany(ready[0].sql, [one.parameters for one in ready]), ready[0].sql)
 
-    async def together(self, kind: Kind, given: Any, *, commits: bool) -> Any:
-        """What comes of it, in one trip, and the commit with it where something does and it ``commits``: that goes on
-        then whatever happens, and ``commit`` waits for it."""
+    async def together(self, procedure: Procedure, given: Given, *, commits: bool) -> Any:
+        """What comes of a call, in one trip, and the commit with it where something does and it ``commits``: that goes
+        on then whatever happens, and ``commit`` waits for it."""
         if commits and self._group is not None and self._proxied is None:
-            doing = self._group.begin(kind, given)
+            doing = self._group.begin(procedure, given)
             found = await self._said(doing.found, None)
             self._committed = doing.committed if found is not None else None
             return found
 
         def all_of_it(raw: Any) -> Any:
-            [done] = kind(raw, [given])
+            [done] = procedure.do(raw, [given])
             if done is not None and commits:
                 raw.commit()
             return done

@@ -11,8 +11,9 @@ from sqlalchemy import exc
 from adapters.sql.batches import Own
 from adapters.sql.compiled import Row
 from adapters.sql.failures import outcome_unknown, translated
-from adapters.sql.group import Kind
 from adapters.sql.links import Link, SqliteLink
+from adapters.sql.procedures import Procedure
+from adapters.sql.writing import Given
 from chat_core.errors import OutcomeUnknown
 
 T = TypeVar("T")
@@ -66,10 +67,10 @@ class SqlStatements:
         """Run it with each of these sets of parameters."""
         await self._meaning(self._link.run_many(statement, parameters))
 
-    async def together(self, kind: Kind, given: Any, *, commits: bool = False) -> Any:
-        """What comes of it, in one trip (SQLite), and the commit, where it ``commits`` and something does."""
+    async def together(self, procedure: Procedure, given: Given, *, commits: bool = False) -> Any:
+        """What comes of a call, in one trip (SQLite), and the commit, where it ``commits`` and something does."""
         link = cast("SqliteLink", self._link)
-        return await self._meaning(link.together(kind, given, commits=commits), commits=commits)
+        return await self._meaning(link.together(procedure, given, commits=commits), commits=commits)
 
     async def _meaning(self, running: Awaitable[T], *, commits: bool = False) -> T:
         try:

@@ -180,12 +180,12 @@ _IS_SAID = sa.exists(sa.select(messages.c.id).where(messages.c.id == _SAID["id"]
 _KNOWN = sa.func.json_each(sa.bindparam("known")).table_valued("key", "value").alias("known")
 
 
-def _in_one_text(*found: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+def _in_one_text(*found: sa.ColumnElement[Any]) -> sa.Function[str]:
     """In one row, for to step to the next one is, in Python, a word about the interpreter's lock."""
     return sa.func.json_group_array(sa.func.json_array(_KNOWN.c.key, *found))
 
 
-def _accepted() -> sa.Executable:
+def _accepted() -> sa.Select[Any]:
     """The place of each message, and its context: what had been said by then."""
     mine = messages.alias("mine")
     latest = _latest(mine.c.room_id, sa.bindparam("at_most", type_=sa.Integer), messages.c.seq <= mine.c.seq)

@@ -100,7 +100,7 @@ class SqlSteps:
     async def _accept_in_one_trip(self, offer: Offer, parameters: Mapping[str, Any]) -> Accepted | None:
         message, given = offer.message, ACCEPT.given(parameters, max(1, offer.context))
         try:
-            found = await self._statements.together(ACCEPT.do, given, commits=offer.alone)
+            found = await self._statements.together(ACCEPT, given, commits=offer.alone)
         except exc.IntegrityError as error:
             if (meant := _meant(error)) is not None:
                 raise meant from error
@@ -143,7 +143,7 @@ class SqlSteps:
         return int(rows[0].seq) if rows else None
 
     async def _answer_in_one_trip(self, parameters: Mapping[str, Any], *, alone: bool) -> int | None:
-        place: int | None = await self._statements.together(ANSWER.do, ANSWER.given(parameters), commits=alone)
+        place: int | None = await self._statements.together(ANSWER, ANSWER.given(parameters), commits=alone)
         return place
 
     async def answered(self, reply_id: ReplyId) -> Answered | None:
