@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.tools import ask
+from tests.faults.processes import children_of
 
 _SCRIPT = Path(__file__).with_name("wrk.lua")
 
@@ -40,15 +41,10 @@ def tool() -> str:
 def cpu_seconds(pids: Iterable[int]) -> float:
     """CPU time of these processes and of their children, in seconds."""
     ticks = 0
-    for pid in [each for parent in pids for each in (parent, *_children(parent))]:
+    for pid in [each for parent in pids for each in (parent, *children_of(parent))]:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         ticks += sum(int(field) for field in fields[11:15])
     return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _children(pid: int) -> list[int]:
-    """Those that have not ended: of the others it knows what they took."""
-    return [int(child) for of in Path(f"/proc/{pid}/task").glob("*/children") for child in of.read_text().split()]
 
 
 def request(method: str, path: str, token: str = "", body: Any = None) -> str:

@@ -17,6 +17,11 @@ def demotion(user: str) -> dict[str, Any]:
     return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
 
 
+def children_of(pid: int) -> list[int]:
+    """Those that have not ended."""
+    return [int(child) for of in Path(f"/proc/{pid}/task").glob("*/children") for child in of.read_text().split()]
+
+
 class Process:
     """One command in a session of its own, so that what it forks dies with it. Its output goes to ``log``."""
 

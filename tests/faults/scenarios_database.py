@@ -1,6 +1,7 @@
 """What breaks with the database: restarts, collisions, slowness, exhaustion, a locked file."""
 
 import asyncio
+import os
 import random
 import signal
 import sqlite3
@@ -14,6 +15,7 @@ from tests.faults.history import Call, Finding
 from tests.faults.load import Traffic
 from tests.faults.outcomes import Outcome, fault
 from tests.faults.polling import until
+from tests.faults.processes import children_of
 from tests.faults.proxy import Latency, Pass
 from tests.faults.servers import Postgres
 from tests.faults.small_disk import SmallDisk, may_mount, small_disk
@@ -224,6 +226,26 @@ async def killed_while_writing(world: World, seed: int) -> Outcome:
         found = finding(said == "ok", f"the file is whole: {said}")
         found += finding(all(call.outcome == "ok" for call in calls), "every send is acknowledged in the end")
         return await system.judge("F29", recovery=slowest, bound=15, makers_lost=True, findings=found)
+
+
+@fault("F29C", "SQLite's writer: kill -9 under load", is_quick=True)
+async def writer_killed(world: World, seed: int) -> Outcome:
+    async with world.system(database="sqlite", apis=1, workers=0) as system:
+        people, rooms = await _two_people(system)
+        api = system.service.apis[0]
+        killed: set[int] = set()
+        async with Traffic(people=people, rooms=rooms, seed=seed).flowing(4) as calls:
+            for _ in range(2 if world.quick else 5):
+                await system.goes_on(20)
+                for writer in children_of(api.pid):
+                    os.kill(writer, signal.SIGKILL)
+                    killed.add(writer)
+        recovery = await _answers_again(system, people[0], rooms[0], f"f29c-{seed}")
+        for room in rooms:
+            await people[0].read_all(room)
+        found = finding(len(killed) > 1, f"there was a writer to kill each time: {killed}")
+        found += finding(all(call.outcome == "ok" for call in calls), "every send is acknowledged in the end")
+        return await system.judge("F29C", recovery=recovery, bound=5, makers_lost=True, findings=found)
 
 
 def _long(key: str) -> str:
