@@ -5,7 +5,7 @@ output, in frames of a length, four bytes, and a value, marshalled. It is told t
 connection, how long to wait for other processes' locks, and the texts of the procedures; then each call. It ends with
 its input, and leaves signals to who started it.
 
-Nothing but the standard library is here, so that it is there 20 ms after it was first asked for.
+Nothing but the standard library is here, so that it is there some 25 ms after it was first asked for.
 """
 
 import json
