@@ -24,6 +24,7 @@ from adapters.sql.links import SqliteLink
 from adapters.sql.procedures import Procedure
 from adapters.sql.writer import WriterProcess
 from adapters.sql.writing import COMMITTED
+from entrypoints.logs import request_id
 
 _numbers = sa.table("numbers", sa.column("number", sa.Integer))
 _pointers = sa.table("pointers", sa.column("number", sa.Integer))
@@ -278,6 +279,24 @@ async def test_nobody_knows_what_a_writer_had_done_that_was_killed(
     assert await _there(database) == [1, 4]
     await killed._ended
     assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+async def test_the_writer_is_no_business_of_the_request_that_needs_it_first(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    """What is logged about it, hours later perhaps, would bear that request's id."""
+    started_by: list[str] = []
+    start = WriterProcess.start
+
+    async def noted(*given: Any) -> WriterProcess:
+        started_by.append(request_id.get())
+        return await start(*given)
+
+    monkeypatch.setattr(WriterProcess, "start", noted)
+    token = request_id.set("the first one")
+    await _calls(database, ADD, 1)
+    request_id.reset(token)
+    assert started_by == ["-"]
 
 
 async def test_the_writer_minds_no_signal_that_is_meant_for_the_service(database: Database):

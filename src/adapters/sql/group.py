@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextvars import Context
 from typing import Any, NamedTuple, Protocol
 
 from adapters.sql.held import HeldConnections
@@ -73,7 +74,8 @@ class GroupWriter:
         doing = Doing(self._begun, call, loop.create_future(), loop.create_future())
         self._waiting.append(doing)
         if self._task is None:
-            self._task = asyncio.create_task(self._go_on())
+            # Of no request: what is logged about the writer is not the business of whoever needs it first.
+            self._task = asyncio.create_task(self._go_on(), context=Context())
         elif not self._will_send:
             # What comes in the same turn of the event loop goes along.
             self._will_send = True
