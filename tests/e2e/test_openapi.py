@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import jsonschema
+import jsonschema_rs
 import pytest
 from openapi_spec_validator import validate
 
@@ -44,6 +45,15 @@ async def test_every_example_validates_against_its_schema(document):
             jsonschema.validate(example, {"$ref": f"#/components/schemas/{name}", "components": document["components"]})
             examined += 1
     assert examined > 15
+
+
+async def test_the_document_and_the_service_agree_which_texts_are_blank(document):
+    pattern = document["components"]["schemas"]["SendIn"]["properties"]["content"]["pattern"]
+    in_javascript = jsonschema_rs.validator_for({"type": "string", "pattern": pattern})
+    for text in (f"{space}{character}" for character in map(chr, range(0xD800)) for space in ("", " ")):
+        taken = bool(text.strip()) and "\x00" not in text
+        assert in_javascript.is_valid(text) == taken, ascii(text)
+        assert bool(re.search(pattern, text)) == taken, ascii(text)
 
 
 async def test_every_error_is_announced_as_a_problem(document):

@@ -31,8 +31,11 @@ _WHAT = {
 }
 
 _TEXT = r"^[^\x00]*$"
+# What ``str.isspace`` takes for a space. The dialects of patterns do not agree about ``\s``: that of JSON Schema
+# (ECMA-262, 22.2.2.9) leaves out U+001C to U+001F and U+0085, and has U+FEFF.
+_SPACES = r"\x09-\x0d\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 # No two of its parts can take the same character: else a long text takes whoever checks it the square of its length.
-_NOT_BLANK = r"^\s*[^\s\x00][^\x00]*$"
+_NOT_BLANK = rf"^[{_SPACES}]*[^{_SPACES}\x00][^\x00]*$"
 _TEXTS = (
     ("SendIn", "content", _NOT_BLANK),
     ("EditMessageIn", "content", _NOT_BLANK),
