@@ -19,7 +19,15 @@ def demotion(user: str) -> dict[str, Any]:
 
 def children_of(pid: int) -> list[int]:
     """Those that have not ended."""
-    return [int(child) for of in Path(f"/proc/{pid}/task").glob("*/children") for child in of.read_text().split()]
+    found: list[int] = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(status.parent.name))
+    return found
 
 
 class Process:

@@ -18,7 +18,7 @@ import asyncpg
 
 from adapters.sql.migrate import upgrade
 from tests.faults.polling import until
-from tests.faults.processes import Process, demotion
+from tests.faults.processes import Process, children_of, demotion
 
 _numbers = count()
 
@@ -149,15 +149,7 @@ class Postgres:
 
     def children(self) -> list[int]:
         """Its sessions and helpers. Each has a process group of its own, which a signal to the server's misses."""
-        found = []
-        for status in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = status.read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[1]) == self.process.pid:
-                found.append(int(status.parent.name))
-        return found
+        return children_of(self.process.pid)
 
     async def execute(self, statement: str, database: str = "postgres") -> None:
         connection = await asyncpg.connect(self.url(database), timeout=5)

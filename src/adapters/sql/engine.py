@@ -1,7 +1,7 @@
 """From a DATABASE_URL to pooled connections that keep the promises on time and isolation."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from adapters.sql.links import Link, PostgresLink, SqliteLink
 from adapters.sql.one_trip import OneTripModule
 from adapters.sql.statements import SqlStatements
 from adapters.sql.step_statements import PROCEDURES
-from adapters.sql.writer import WriterProcess
+from adapters.sql.writing import patience_ms
 from chat_core.errors import StorageUnavailable
 
 _POSTGRES_SCHEMES = {"postgres", "postgresql", "postgresql+asyncpg"}
@@ -57,8 +57,6 @@ class Limits:
 
 DEFAULT_LIMITS = Limits()
 
-#: A wait for SQLite's writer, in seconds, that is not worth a statement to take it off the next one.
-_AT_ONCE = 0.05
 _AS_IT_SEES_FIT: Mapping[str, str] = {}
 #: What is committed together looks up a few rows, each by its key. With old statistics a look through all of them seems
 #: cheaper, for as long as the plan is kept.
@@ -131,9 +129,9 @@ class Database:
         self.url = normal
         self.limits = limits
         self.dialect = normal.get_backend_name()
+        writes = (*_SQLITE_WRITES, *(said for procedure in PROCEDURES for said in procedure.setup))
         if self.dialect == "sqlite":
-            self._writes = (*_SQLITE_WRITES, *(said for procedure in PROCEDURES for said in procedure.setup))
-            self.write = _sqlite_engine(normal, limits, 1, self._writes)
+            self.write = _sqlite_engine(normal, limits, 1, writes)
             self.read = _sqlite_engine(normal, limits, limits.readers, _SQLITE_READS)
         else:
             self.write = self.read = _postgres_engine(normal, limits, limits.pool_size - limits.batching)
@@ -147,7 +145,8 @@ class Database:
             self._batches = Batches(self._held[batching], self._compiler.dialect)
         self._group: GroupWriter | None = None
         if self.dialect == "sqlite":
-            self._group = GroupWriter(self._writer_process, self._held[self.write], PROCEDURES, limits.busy)
+            held = self._held[self.write]
+            self._group = GroupWriter(held, str(normal.database), writes, PROCEDURES, limits.busy)
 
     def _holding(self, engine: sa.Engine) -> HeldConnections:
         return HeldConnections(engine, self._compiler.dialect)
@@ -181,14 +180,9 @@ class Database:
         proxied = await self._held[self.write].take()
         return proxied, (*self._busy_timeout(proxied, clock() - asked), "BEGIN IMMEDIATE")
 
-    async def _writer_process(self, heard: Callable[[Any], None], lost: Callable[[], None]) -> WriterProcess:
-        texts = [tuple(procedure.texts) for procedure in PROCEDURES]
-        return await WriterProcess.start(heard, lost, (self.url.database, self._writes, self.limits.busy, texts))
-
     def _busy_timeout(self, proxied: PoolProxiedConnection, waited: float) -> tuple[str, ...]:
         """Whoever waited for this process's writer has that much less time for other processes."""
-        left = self.limits.busy - waited if waited > _AT_ONCE else self.limits.busy
-        wanted = max(0, round(left * 1000))
+        wanted = patience_ms(self.limits.busy, waited)
         if proxied.info.get("busy_ms", round(self.limits.busy * 1000)) == wanted:
             return ()
         proxied.info["busy_ms"] = wanted

@@ -4,30 +4,17 @@ import asyncio
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextvars import Context
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from adapters.sql.held import HeldConnections
 from adapters.sql.procedures import Procedure
+from adapters.sql.writer import WriterProcess
 from adapters.sql.writing import COMMITTED, FOUND, Given, error_of, frame
 
 #: So many are with the writer at once: whoever comes later waits here, and may still leave.
 MOST = 64
-
-
-class Writer(Protocol):
-    """Whoever does it."""
-
-    def write(self, frames: bytes) -> None:
-        """Have it do these."""
-
-    async def close(self, seconds: float) -> None:
-        """Let it end what it does, for up to so long."""
-
-
-#: What is told of what it says, and of its end.
-Starting = Callable[[Callable[[Any], None], Callable[[], None]], Awaitable[Writer]]
 
 
 class Doing(NamedTuple):
@@ -50,18 +37,22 @@ class GroupWriter:
     the disk.
 
     ``held`` has the connection of those transactions of this process that are not done here. Whoever has it writes:
-    while something is under way it is taken, and given to who else waits for it as soon as nothing is. ``busy`` is how
-    long, in seconds, one may wait for its turn and for other processes' locks together.
+    while something is under way it is taken, and given to who else waits for it as soon as nothing is. The writer has
+    a connection of its own to ``path``, on which it says ``opening`` first, which makes the ``procedures``. ``busy`` is
+    how long, in seconds, one may wait for its turn and for other processes' locks together.
     """
 
-    def __init__(self, start: Starting, held: HeldConnections, procedures: Sequence[Procedure], busy: float) -> None:
-        self._start, self._held, self._procedures, self._busy = start, held, procedures, busy
+    def __init__(
+        self, held: HeldConnections, path: str, opening: Sequence[str], procedures: Sequence[Procedure], busy: float
+    ) -> None:
+        self._held, self._procedures, self._busy = held, procedures, busy
+        self._told_first = (path, tuple(opening), busy, [tuple(procedure.texts) for procedure in procedures])
         self._kinds = {procedure: kind for kind, procedure in enumerate(procedures)}
         self._waiting: deque[Doing] = deque()
         self._under_way: dict[int, Doing] = {}
         self._begun = 0
         self._task: asyncio.Task[None] | None = None
-        self._writer: Writer | None = None
+        self._writer: WriterProcess | None = None
         self._turn_ended: asyncio.Future[None] | None = None
         self._will_send = False
 
@@ -108,7 +99,7 @@ class GroupWriter:
             return
         try:
             if self._writer is None:
-                self._writer = await self._start(self._hear, self._lose)
+                self._writer = await WriterProcess.start(self._hear, self._lose, self._told_first)
             self._turn_ended = asyncio.get_running_loop().create_future()
             self._send()
             await self._turn_ended

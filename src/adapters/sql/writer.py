@@ -4,7 +4,6 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast
 
 from adapters.sql import writing
@@ -33,7 +32,7 @@ class WriterProcess(asyncio.SubprocessProtocol):
         cls, heard: Callable[[Any], None], lost: Callable[[], None], first: tuple[Any, ...]
     ) -> "WriterProcess":
         """Raises ``OSError`` where it cannot be started."""
-        command = (sys.executable, "-I", "-S", str(Path(writing.__file__)))
+        command = (sys.executable, "-I", "-S", writing.__file__)
         loop = asyncio.get_running_loop()
         _, process = await loop.subprocess_exec(lambda: cls(heard, lost), *command, start_new_session=True)
         process.write(writing.frame(first))

@@ -75,6 +75,11 @@ def frame(value: Any) -> bytes:
     return _LENGTH.pack(len(text)) + text
 
 
+def patience_ms(busy: float, waited: float) -> int:
+    """How long to wait for locks, in milliseconds, of ``busy`` seconds of which so many are over."""
+    return max(0, round((busy - waited if waited > _AT_ONCE else busy) * 1000))
+
+
 def described(error: Exception) -> tuple[str, str, int | None, str | None]:
     return (
         type(error).__name__,
@@ -137,7 +142,7 @@ class Writer:
     def turn(self, calls: Sequence[Call]) -> None:
         numbers = [call[0] for call in calls]
         try:
-            raw = self._connection(min(call[2] for call in calls) - time.monotonic())
+            raw = self._connection(self._busy + time.monotonic() - min(call[2] for call in calls))
             raw.execute("BEGIN IMMEDIATE")
             done = self._straight(raw, calls)
             if done is None:
@@ -154,14 +159,14 @@ class Writer:
         else:
             self._says((COMMITTED, numbers))
 
-    def _connection(self, left: float) -> sqlite3.Connection:
+    def _connection(self, waited: float) -> sqlite3.Connection:
         """It waits for locks for as long as is left."""
         if self._raw is None:
             self._raw = sqlite3.connect(self._path, isolation_level=None, timeout=self._busy)
             self._waits = round(self._busy * 1000)
             for statement in self._opening:
                 self._raw.execute(statement)
-        wanted = round((self._busy if left > self._busy - _AT_ONCE else max(0.0, left)) * 1000)
+        wanted = patience_ms(self._busy, waited)
         if wanted != self._waits:
             self._waits = wanted
             self._raw.execute(f"PRAGMA busy_timeout={wanted}")
