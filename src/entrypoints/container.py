@@ -201,6 +201,12 @@ def _failpoints(settings: Settings) -> "Failpoints | None":
     return Failpoints(settings.environ["CHAT_FAILPOINTS"])
 
 
+def _turns(settings: Settings) -> Turns:
+    # Who has waited for a turn still waits for the storage, and is to be told within 2 s that it is too much; where
+    # others hold SQLite's file, within 6 s.
+    return Turns(patience=5.0 if settings.database_url.startswith("sqlite") else 1.5)
+
+
 def _metrics(settings: Settings) -> "Metrics | None":
     if settings.metrics_port is None:
         return None
@@ -369,7 +375,7 @@ class Container(containers.DeclarativeContainer):
     feed = providers.Singleton(_feed, local_feed, line, reader)
     local_room_feed = providers.Singleton(MemoryRoomFeed)
     room_feed = providers.Singleton(_room_feed, local_room_feed, line)
-    turns = providers.Singleton(Turns)
+    turns = providers.Singleton(_turns, settings)
     uncarried = providers.Singleton(parts.Uncarried)
     show_parts = providers.Singleton(parts.ShowParts, feed=feed, uncarried=uncarried)
     keep_parts = providers.Singleton(parts.KeepParts, uow=uow, uncarried=uncarried)

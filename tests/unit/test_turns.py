@@ -7,6 +7,8 @@ import pytest
 from chat_core.domain.ids import RoomId, uuid7
 from chat_core.errors import Contention, ServerFull, StorageUnavailable
 from chat_core.use_cases.turns import Turns
+from entrypoints.container import Container
+from entrypoints.settings import Settings
 
 ROOM, OTHER = RoomId(uuid7()), RoomId(uuid7())
 
@@ -102,3 +104,9 @@ async def test_who_comes_second_knows_it():
             return waited
 
     assert list(await asyncio.gather(visit(), visit(), visit())) == [False, True, True]
+
+
+@pytest.mark.parametrize(("url", "promised"), [("postgresql://db/chat", 2.0), ("sqlite:///chat.db", 6.0)])
+def test_who_has_waited_for_too_long_is_told_within_the_time_that_clients_are_promised(url, promised):
+    container = Container(settings=Settings(database_url=url))
+    assert container.turns().patience < promised

@@ -24,12 +24,12 @@ class Turns:
     """
 
     def __init__(self, patience: float = 5.0) -> None:
-        self._patience = patience
+        self.patience = patience
         self._lines: dict[Hashable, _Line] = {}
 
     def __call__(self, key: Hashable) -> AbstractAsyncContextManager[bool]:
         """Tells whether somebody with this key was there before. Raises ``StorageUnavailable`` or ``ServerFull``."""
-        return _Turn(self._lines, key, self._patience)
+        return _Turn(self._lines, key, self.patience)
 
 
 class _Turn(AbstractAsyncContextManager[bool]):
