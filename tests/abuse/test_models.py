@@ -117,8 +117,7 @@ async def test_a_prompt_holds_nothing_of_other_rooms_and_nothing_said_later(star
         await ada.patch(f"/rooms/{here}", {"ai": {"mode": "off"}})
         await ada.send(here, "canary-later")
         await ada.patch(f"/rooms/{here}", {"ai": {"mode": "always"}})
-        again = (await ada.post(f"/replies/{failed['id']}/retry")).json()
-        await ada.post(f"/replies/{again['id']}/stop")
+        assert (await ada.post(f"/replies/{failed['id']}/retry")).status_code == 202
         await model.ledger.wait(requests=4)
         asked = [json.dumps(entry.body) for entry in model.ledger if "first" in json.dumps(entry.body)]
         assert len(asked) == 2
