@@ -18,7 +18,7 @@ from adapters.memory.security import MemoryPasswords, MemoryTokens
 from adapters.memory.storage import MemoryUnitOfWork
 from adapters.queue.in_process import InProcessReplyQueue
 from adapters.sql import migrate
-from adapters.sql.engine import Database, Limits
+from adapters.sql.engine import DEFAULT_LIMITS, Database, Limits
 from adapters.sql.unit_of_work import SqlUnitOfWork
 from chat_core.domain.ids import UserId
 from chat_core.errors import StorageUnavailable
@@ -202,9 +202,8 @@ def _failpoints(settings: Settings) -> "Failpoints | None":
 
 
 def _turns(settings: Settings) -> Turns:
-    # Who has waited for a turn still waits for the storage, and is to be told within 2 s that it is too much; where
-    # others hold SQLite's file, within 6 s.
-    return Turns(patience=5.0 if settings.database_url.startswith("sqlite") else 1.5)
+    # Whoever waits is to be told within 2 s that it is too much; with SQLite, whose file others may hold, within 6 s.
+    return Turns(patience=DEFAULT_LIMITS.busy if settings.database_url.startswith("sqlite") else 1.5)
 
 
 def _metrics(settings: Settings) -> "Metrics | None":
